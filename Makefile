@@ -1,0 +1,32 @@
+# Two commands on a fresh machine, either first: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup demo train test lint clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml src/modelport/__init__.py
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "modelport needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+train: setup
+	$(BIN)/python examples/digits/train.py .demo
+
+demo: train
+	$(BIN)/modelport run recipes/digits.yaml --out .demo/run
+
+test: train lint
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf .demo .pytest_cache .ruff_cache

@@ -1,0 +1,54 @@
+"""Carry a trained image classifier from its checkpoint to the hardware it will run on, and prove nothing was lost.
+
+Importing this package imports no engine, no torch and nothing heavy: each public name is resolved on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOME = {  # public name: module, and the name there where it differs
+    "Accuracy": "results",
+    "BenchResult": "results",
+    "CheckpointError": "errors",
+    "CompileError": "errors",
+    "CompileOptions": "engines.base",
+    "DataError": "errors",
+    "EngineUnavailableError": "errors",
+    "ExportError": "errors",
+    "ExportOptions": "exporter",
+    "FormatError": "errors",
+    "InferResult": "results",
+    "InferenceError": "errors",
+    "ModelSpec": "spec",
+    "ModelportError": "errors",
+    "OfflineModel": "offline",
+    "OutputError": "errors",
+    "Precision": "spec",
+    "Preprocess": "spec",
+    "Recipe": "recipe",
+    "RunResult": "results",
+    "SessionOptions": "engines.base",
+    "bench": "measure.bench",
+    "compile": "engines.compiler:compile_model",
+    "evaluate": "accuracy",
+    "export": "exporter",
+    "infer": "inference",
+    "open": "engines:open_model",
+    "run": "job",
+}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _HOME[name].partition(":")
+    return getattr(import_module(f"{__name__}.{module}"), attribute or name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

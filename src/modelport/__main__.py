@@ -1,0 +1,5 @@
+"""`python -m modelport`."""
+
+from .cli import main
+
+main()

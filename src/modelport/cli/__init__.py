@@ -1,0 +1,85 @@
+"""The command line: one small file per subcommand, each mapping its options to one library call.
+
+Nothing heavy is imported before a subcommand runs, so `modelport --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from importlib import import_module
+
+import click
+
+from .. import __version__
+from ..errors import ModelportError
+
+_COMMANDS = {  # name: module in this package that defines `command`; in the order of a model's way
+    "run": "run",
+    "export": "export",
+    "compile": "compile",
+    "infer": "infer",
+    "evaluate": "evaluate",
+    "bench": "bench",
+    "doctor": "doctor",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        return import_module(f"{__name__}.{_COMMANDS[name]}").command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], _COMMANDS, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(_COMMANDS)}."
+            raise click.UsageError(f"No such command {args[0]!r}. {hint}", ctx) from error
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, message="modelport %(version)s")
+@click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors on stderr.")
+def cli(quiet: bool) -> None:
+    """Carry a trained image classifier to the hardware it will run on, and prove that nothing was lost.
+
+    `run` does a recipe's whole job; the other commands do one step each.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter())
+    logger = logging.getLogger("modelport")
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        return f"modelport: {level}{record.getMessage()}"
+
+
+def main() -> None:
+    """The entry point: 0 fine, 1 an error told in one line, 2 wrong usage, 3 a failed gate, 130 interrupted."""
+    try:
+        code = cli.main(standalone_mode=False, prog_name="modelport")
+    except ModelportError as error:
+        print(f"modelport: error: {error}", file=sys.stderr)
+        code = 1
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print("modelport: interrupted; nothing half-written was left behind", file=sys.stderr)
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)

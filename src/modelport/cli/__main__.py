@@ -1,0 +1,5 @@
+"""`python -m modelport.cli`."""
+
+from . import main
+
+main()

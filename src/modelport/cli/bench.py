@@ -1,0 +1,37 @@
+"""`modelport bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .shared import PATH, emit, json_option, progress, session_options
+
+
+@click.command()
+@click.argument("models", type=PATH, nargs=-1, required=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=50, show_default=True, help="Counted batches.")
+@click.option(
+    "--warmup", type=click.IntRange(min=0), default=5, show_default=True, help="Batches run before, not counted."
+)
+@session_options
+@json_option
+def command(
+    models: tuple[Path, ...], rounds: int, warmup: int, streams: int, threads: int | None, as_json: bool
+) -> None:
+    """Measure pure inference of offline models on random input.
+
+    Several models of different batch sizes make one table. With --json, one model gives one document, several a list.
+    """
+    from ..engines.base import SessionOptions
+    from ..measure.bench import bench
+    from ..report.rows import bench_table
+
+    options = SessionOptions(streams=streams, threads=threads)
+    with progress() as update:
+        results = [bench(model, rounds=rounds, warmup=warmup, options=options, progress=update) for model in models]
+    documents = [result.jsonable() for result in results]
+    names = dict.fromkeys(result.name for result in results)
+    tables = [bench_table([result for result in results if result.name == name], name) for name in names]
+    emit(documents[0] if len(documents) == 1 else documents, as_json, *tables)

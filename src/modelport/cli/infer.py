@@ -1,0 +1,64 @@
+"""`modelport infer`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .shared import PATH, emit, force_option, json_option, progress, session_options
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.option("--images", type=PATH, required=True, help="Folder, class subfolders, .info list, or one image.")
+@click.option("--labels", type=PATH, help="Label file, `name class` per line; kept in the predictions.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N images.")
+@click.option("--scores", is_flag=True, help="Keep all scores, not only the highest five.")
+@click.option(
+    "--on-bad-image",
+    type=click.Choice(["count", "fail"]),
+    default="count",
+    show_default=True,
+    help="List it and go on, or end the run.",
+)
+@click.option("--decoders", type=click.IntRange(min=1), help="Threads that decode; all cores if left out.")
+@session_options
+@click.option("-o", "--output", type=PATH, required=True, help="Directory for predictions.parquet and infer.json.")
+@force_option
+@json_option
+def command(
+    model: Path, images: Path, labels: Path | None, limit: int | None, scores: bool, on_bad_image: str, decoders: int | None,
+    streams: int, threads: int | None, output: Path, force: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Classify images with an offline model.
+
+    Predictions are in input order, one row per image; what could not be read is a row with its reason.
+    """
+    from ..engines.base import SessionOptions
+    from ..host import usable_cores
+    from ..inference import InferOptions, infer
+    from ..pipeline import PipelineOptions
+    from ..report.rows import Table, stages
+
+    options = InferOptions(
+        limit=limit,
+        session=SessionOptions(streams=streams, threads=threads),
+        pipeline=PipelineOptions(
+            decoders=decoders or usable_cores(), count_bad_images=on_bad_image == "count", keep_scores=scores
+        ),
+    )
+    with progress() as update:
+        result = infer(model, images, output, labels=labels, options=options, force=force, progress=update)
+    rows = [
+        ("images", f"{result.images:,}, {result.failures:,} could not be classified"),
+        ("end to end", f"{result.e2e.throughput:,.1f} img/s in {result.e2e.wall_s:.2f} s"),
+        ("interface", f"{result.interface.throughput:,.1f} img/s while the engine was executing"),
+        ("limited by", result.limiting_stage.name),
+        ("predictions", str(output)),
+    ]
+    bad = Table(
+        "Images that could not be classified", ("image", "reason"), [(b.key, b.reason) for b in result.bad_images[:20]]
+    )
+    summary = Table(f"{result.name}, runs in {result.executed_precision}, batch {result.batch_size}", ("", ""), rows)
+    emit(result.jsonable(), as_json, summary, stages(result, "Stages"), bad if bad.rows else None)

@@ -1,0 +1,1 @@
+"""Images, labels and predictions on disk. Knows no engine."""

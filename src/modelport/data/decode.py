@@ -1,0 +1,187 @@
+"""From a file's bytes to the network's input: the reference path, equal to torchvision's transforms on Pillow images.
+
+Resize (shorter side, or squash), CenterCrop, ToTensor and Normalize as timm's evaluation transform chains them. The
+arithmetic is done once per channel for each of the 256 pixel values, in float32 and in torchvision's order, so the
+result does not differ from torchvision's.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..errors import DataError
+from ..spec import ColorOrder, CropMode, Interpolation, Preprocess
+from .source import RAW_SUFFIX, Sample
+
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # MPO files open as JPEG
+Image.init()  # registers every format now, not lazily from several threads at once
+_FILTERS = {
+    Interpolation.NEAREST: Image.Resampling.NEAREST,
+    Interpolation.BILINEAR: Image.Resampling.BILINEAR,
+    Interpolation.BICUBIC: Image.Resampling.BICUBIC,
+    Interpolation.LANCZOS: Image.Resampling.LANCZOS,
+}
+# A 1 x 30,000 strip resized to a shorter side of 256 would need 5.9 GB; no real photograph comes near this.
+MAX_RESIZED_PIXELS = 32_000_000
+
+
+class Decoder:
+    """Prepares images for one Preprocess. Safe to call from several threads."""
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        self.preprocess = preprocess
+        self.shape = preprocess.input_size
+        self._mode = "RGB" if self.shape[0] == 3 else "L"
+        pixels = np.arange(256, dtype=np.float32) / np.float32(255)
+        mean, std = np.float32(preprocess.mean), np.float32(preprocess.std)
+        self._tables = [(pixels - m) / s for m, s in zip(mean, std, strict=True)]
+        order = (2, 1, 0) if preprocess.color_order is ColorOrder.BGR and self.shape[0] == 3 else range(self.shape[0])
+        self._channels = tuple(order)
+
+    def __call__(self, sample: Sample, data: bytes, out: np.ndarray) -> None:
+        """Decode `data`, the bytes of the sample's file, into `out` (float32, channels x height x width).
+
+        Raises:
+            DataError: the bytes are no image, a truncated one, or one too large to be decoded safely.
+        """
+        if sample.path.suffix.lower() == RAW_SUFFIX:
+            self._raw(data, out)
+        else:
+            self.normalize(self.pixels(data), out)
+
+    def pixels(self, data: bytes) -> np.ndarray:
+        """Decode, resize and crop to uint8, height x width (x 3 for colour), in RGB order."""
+        with _quiet_pillow:
+            image = open_image(data)
+            try:
+                image = image.convert(self._mode)
+            except _PILLOW_ERRORS as error:
+                raise DataError(_reason(error, data)) from error
+        return np.asarray(_crop(_resize(image, self.preprocess), self.shape[1:]))
+
+    def normalize(self, pixels: np.ndarray, out: np.ndarray) -> None:
+        """Scale to 0…1, subtract the mean, divide by the standard deviation, and lay the channels out."""
+        if pixels.ndim == 2:
+            pixels = pixels[:, :, None]
+        for index, channel in enumerate(self._channels):
+            np.take(self._tables[index], pixels[:, :, channel], out=out[index], mode="clip")
+
+    def _raw(self, data: bytes, out: np.ndarray) -> None:
+        if len(data) != out.nbytes:
+            shape = "x".join(map(str, self.shape))
+            raise DataError(f"holds {len(data)} bytes; preprocessed float32 {shape} has {out.nbytes}")
+        out[:] = np.frombuffer(data, dtype="<f4").reshape(self.shape)
+
+
+class _QuietPillow:
+    """Pillow's warnings (corrupt EXIF, palette transparency, large images) off while any thread decodes.
+
+    What matters of them is checked and counted here; timm's loader takes such images too. `warnings.catch_warnings` alone
+    restores the wrong filters when threads leave it in another order than they entered.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._saved.__exit__(None, None, None)
+
+
+_quiet_pillow = _QuietPillow()
+_PILLOW_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    EOFError,
+    Image.DecompressionBombError,
+)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes, with a DataError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror or error}") from error
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Open an image of an accepted format; its pixels are not decoded yet.
+
+    Raises:
+        DataError: no such image, or one so large that decoding it could exhaust memory (Pillow's limit, taken as an error).
+    """
+    if not data:
+        raise DataError("the file is empty (0 bytes)")
+    try:
+        # Between its limit and twice that Pillow only warns; here both are errors.
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except _PILLOW_ERRORS as error:
+        raise DataError(_reason(error, data)) from error
+    width, height = image.size
+    if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
+        raise DataError(
+            f"{width}x{height} pixels are over the safe limit of {Image.MAX_IMAGE_PIXELS} (a decompression bomb?)"
+        )
+    return image
+
+
+def _reason(error: Exception, data: bytes) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return f"is not an image that Pillow can read (begins with {data[:12]!r})"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"is too large to be decoded safely: {error}"
+    return f"is damaged: {error}"
+
+
+def _resize(image: Image.Image, preprocess: Preprocess) -> Image.Image:
+    height, width = preprocess.resize_size
+    squash = preprocess.crop_mode is CropMode.SQUASH
+    size = (width, height) if squash else _shorter_side(image.size, height, width)
+    if size[0] * size[1] > MAX_RESIZED_PIXELS:
+        raise DataError(
+            f"{image.width}x{image.height} would become {size[0]}x{size[1]} when resized: too long and thin to prepare"
+        )
+    return image if image.size == size else image.resize(size, _FILTERS[preprocess.interpolation])
+
+
+def _shorter_side(original: tuple[int, int], height: int, width: int) -> tuple[int, int]:
+    """Size in Pillow's order; torchvision's rule for one number, timm's keep-ratio rule for a non-square target."""
+    w, h = original
+    if height == width:
+        return (height, int(height * h / w)) if w <= h else (int(height * w / h), height)
+    scale = min(h / height, w / width)
+    return round(w / scale), round(h / scale)
+
+
+def _crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """torchvision's CenterCrop: rounded offsets; an image smaller than the crop is padded with black."""
+    height, width = size
+    if image.width < width or image.height < height:
+        left, top = max(0, (width - image.width) // 2), max(0, (height - image.height) // 2)
+        right, bottom = max(0, (width - image.width + 1) // 2), max(0, (height - image.height + 1) // 2)
+        image = ImageOps.expand(image, (left, top, right, bottom))
+    top, left = round((image.height - height) / 2), round((image.width - width) / 2)
+    if (left, top, width, height) == (0, 0, *image.size):
+        return image
+    return image.crop((left, top, left + width, top + height))

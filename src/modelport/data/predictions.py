@@ -1,0 +1,146 @@
+"""Predictions as Parquet: one row per image, in input order, failed images included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .. import files
+from ..errors import FormatError
+from .source import Sample
+
+TOP = 5
+_ROWS_PER_GROUP = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model said of one image.
+
+    Attributes:
+        sample: the image.
+        top: class indices of the highest scores, highest first; ties go to the lower index. Empty where it failed.
+        top_scores: their scores as the model gave them.
+        scores: all scores.
+        error: why there is none, or None.
+    """
+
+    sample: Sample
+    top: np.ndarray
+    top_scores: np.ndarray
+    scores: np.ndarray | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """A predictions file, read back.
+
+    Attributes:
+        keys: image names, in input order.
+        labels: their classes where known.
+        top: class indices, N x 5, highest score first; -1 in rows with an error and beyond the model's classes.
+        errors: why an image could not be classified, or None.
+        scores: N x classes, NaN in rows with an error; None where they were not kept.
+    """
+
+    keys: list[str]
+    labels: list[int | None]
+    top: np.ndarray
+    errors: list[str | None]
+    scores: np.ndarray | None
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a predictions file.
+
+        Raises:
+            FormatError: it is missing or no predictions file.
+        """
+        try:
+            table = pq.read_table(path)
+            errors = table["error"].to_pylist()
+            good = np.array([error is None for error in errors], dtype=bool)
+            top = np.full((len(good), TOP), -1, dtype=np.int32)
+            found = _rows(table["top"], int(good.sum()))
+            top[good, : found.shape[1]] = found
+            scores = None
+            if "scores" in table.column_names:
+                scores = np.full((len(good), int(table.schema.metadata[b"classes"])), np.nan, dtype=np.float32)
+                scores[good] = _rows(table["scores"], int(good.sum())) if good.any() else 0
+            return cls(table["key"].to_pylist(), table["label"].to_pylist(), top, errors, scores)
+        except FileNotFoundError as error:
+            raise FormatError(f"{path}: no such file; `modelport infer` writes it") from error
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            raise FormatError(f"{path}: is not a predictions file: {str(error).splitlines()[0]}") from error
+
+
+def _rows(column: pa.ChunkedArray, count: int) -> np.ndarray:
+    """The non-empty lists of a column as a 2-D array; they are all of one length."""
+    return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(count, -1 if count else 0)
+
+
+class PredictionWriter:
+    """Writes predictions in row groups of a few thousand, so memory stays flat."""
+
+    def __init__(self, path: Path, classes: int, *, all_scores: bool) -> None:
+        fields = [
+            pa.field("key", pa.string(), nullable=False),
+            pa.field("label", pa.int32()),
+            pa.field("top", pa.list_(pa.int32()), nullable=False),
+            pa.field("top_scores", pa.list_(pa.float32()), nullable=False),
+            pa.field("error", pa.string()),
+        ]
+        if all_scores:
+            fields.append(pa.field("scores", pa.list_(pa.float32())))
+        self._schema = pa.schema(fields, metadata={"modelport": "predictions 1", "classes": str(classes)})
+        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self._rows: list[Prediction] = []
+
+    def write(self, prediction: Prediction) -> None:
+        """Add one row."""
+        self._rows.append(prediction)
+        if len(self._rows) >= _ROWS_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        columns = {
+            "key": [row.sample.key for row in self._rows],
+            "label": [row.sample.label for row in self._rows],
+            "top": [row.top for row in self._rows],
+            "top_scores": [row.top_scores for row in self._rows],
+            "error": [row.error for row in self._rows],
+            "scores": [row.scores for row in self._rows],
+        }
+        data = {name: columns[name] for name in self._schema.names}
+        self._writer.write_table(pa.table(data, schema=self._schema))
+        self._rows.clear()
+
+    def close(self) -> None:
+        """Write what is left, and the file's footer."""
+        if self._rows:
+            self._flush()
+        self._writer.close()
+
+
+@contextmanager
+def writing(path: Path, classes: int, *, all_scores: bool) -> Iterator[PredictionWriter]:
+    """A writer whose file appears at `path` whole, or not at all."""
+    with files.atomic_path(path) as temporary:
+        writer = PredictionWriter(temporary, classes, all_scores=all_scores)
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+
+def top_classes(scores: np.ndarray, count: int = TOP) -> np.ndarray:
+    """Indices of the highest scores in each row, highest first, ties to the lower index. Shape N x min(count, classes)."""
+    return np.argsort(-scores, axis=1, kind="stable")[:, :count].astype(np.int32)

@@ -1,0 +1,180 @@
+"""What an engine is: it compiles an ONNX classifier into an offline model, and opens one as a session."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self
+
+import numpy as np
+
+from ..errors import EngineUnavailableError, InferenceError
+from ..graph import ClassifierGraph
+from ..host import fingerprint
+from ..offline import OfflineModel, TensorSpec
+from ..spec import ModelSpec, Precision
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompileOptions:
+    """What to compile for: precision and the fixed batch size."""
+
+    precision: Precision = Precision.F32
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionOptions:
+    """How to run: `streams` batches at once, on `threads` cores in all (None: the engine's choice)."""
+
+    streams: int = 1
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.streams < 1:
+            raise ValueError(f"streams must be at least 1, got {self.streams}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads must be at least 1, got {self.threads}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compiled:
+    """What an engine's compiler left in the directory, and the precision that it really chose."""
+
+    files: tuple[str, ...]
+    executed: Precision
+
+
+class Session(ABC):
+    """An opened offline model: exists means ready. Close it, or use it as a context manager.
+
+    `infer` may be called from up to `slots` threads at once; each call runs one batch to its end.
+    """
+
+    def __init__(self, where: str, tensors: tuple[TensorSpec, TensorSpec], slots: int) -> None:
+        """`where` names the model in errors; `tensors` are its input and its output."""
+        self.where = where
+        self.input, self.output = tensors
+        self.slots = slots
+        self._dtype = np.dtype(self.input.dtype)
+        self._closed = False
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a batch."""
+        return self.input.shape[0]
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        """Run one batch.
+
+        Args:
+            batch: float32, batch size x channels x height x width, as the manifest's input says.
+
+        Returns:
+            Scores, float32, batch size x classes; the caller's own copy.
+
+        Raises:
+            InferenceError: the session is closed, dtype or shape differ from the manifest's, or the runtime failed.
+        """
+        if self._closed:
+            raise InferenceError(f"{self.where}: the session is closed")
+        if batch.dtype != self._dtype or batch.shape != self.input.shape:
+            raise InferenceError(
+                f"{self.where}: input {self.input.name!r} got {batch.dtype} {_show(batch.shape)}, "
+                f"expected {self.input.dtype} {_show(self.input.shape)}"
+            )
+        scores = self._infer(batch)
+        if scores.shape != self.output.shape:
+            raise InferenceError(
+                f"{self.where}: output {self.output.name!r} is {_show(scores.shape)}, expected {_show(self.output.shape)}; "
+                "was --num-classes right?"
+            )
+        return scores
+
+    @abstractmethod
+    def _infer(self, batch: np.ndarray) -> np.ndarray:
+        """Run one checked batch."""
+
+    def close(self) -> None:
+        """Give the runtime's resources back. Calling it twice is fine."""
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Engine(ABC):
+    """A runtime that compiles and runs offline models. Stateless; the runtime is imported when it is first needed."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]  # as its makers write it
+    extra: ClassVar[str | None]  # what to pip-install: modelport[extra]
+    precisions: ClassVar[tuple[Precision, ...]]
+    portable: ClassVar[bool] = False  # True where an offline model may move to another kind of processor
+
+    @abstractmethod
+    def version(self) -> str:
+        """Version of the installed runtime.
+
+        Raises:
+            EngineUnavailableError: it is not installed.
+        """
+
+    @abstractmethod
+    def compile_into(
+        self, directory: Path, graph: ClassifierGraph, spec: ModelSpec, options: CompileOptions
+    ) -> Compiled:
+        """Compile the graph into files in `directory`, in this process.
+
+        Callers use `compiler.compile_model`, which does this in a child process and writes the manifest.
+
+        Raises:
+            CompileError: the runtime refused the graph, or would run another precision.
+        """
+
+    @abstractmethod
+    def _open(self, model: OfflineModel, options: SessionOptions) -> Session:
+        """Open a model whose version and host have been checked."""
+
+    def open(self, model: OfflineModel, options: SessionOptions) -> Session:
+        """Open an offline model.
+
+        Raises:
+            EngineUnavailableError: the runtime is missing, is another version, or this is another kind of processor.
+        """
+        manifest, installed = model.manifest, self.version()
+        if manifest.engine.version != installed:
+            raise EngineUnavailableError(
+                f"{model.path}: was compiled with {self.title} {manifest.engine.version}, installed is {installed}; "
+                "compile it again"
+            )
+        if manifest.host is not None:
+            here = fingerprint()
+            lacking = sorted(set(manifest.host.features) - set(here.features))
+            if manifest.host.machine != here.machine or lacking:
+                reason = f"which lacks {', '.join(lacking)}" if lacking else f"a {here.machine} machine"
+                raise EngineUnavailableError(
+                    f"{model.path}: was compiled on another processor ({manifest.host.cpu}, {manifest.host.machine}) "
+                    f"than this one ({here.cpu}), {reason}; compile it here"
+                )
+        return self._open(model, options)
+
+    def missing(self, module: str, error: ImportError) -> EngineUnavailableError:
+        """The error to raise where the runtime cannot be imported."""
+        found = "is not installed" if isinstance(error, ModuleNotFoundError) else f"cannot be loaded ({error})"
+        return EngineUnavailableError(f"{self.title} ({module}) {found}: pip install 'modelport[{self.extra}]'")
+
+
+def _show(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"

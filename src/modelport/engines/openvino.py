@@ -1,0 +1,132 @@
+"""OpenVINO on the CPU. The offline model is the exported blob of a compiled model; opening it compiles nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..errors import CompileError, InferenceError
+from ..graph import ClassifierGraph
+from ..offline import OfflineModel
+from ..spec import ModelSpec, Precision
+from .base import Compiled, CompileOptions, Engine, Session, SessionOptions
+
+_BLOB = "model.blob"
+# INFERENCE_PRECISION_HINT is always set: left alone, the plugin picks bf16 on a CPU that has it, silently, and it does
+# so again when a blob that was compiled for f32 is imported without the hint.
+_HINT = {Precision.F32: "f32", Precision.BF16: "bf16"}
+_EXECUTED = {"f32": Precision.F32, "bf16": Precision.BF16}
+
+
+class OpenVinoEngine(Engine):
+    """OpenVINO's CPU plugin."""
+
+    name = "openvino"
+    title = "OpenVINO"
+    extra = "openvino"
+    precisions = (Precision.F32, Precision.BF16)
+
+    def _runtime(self) -> ModuleType:
+        try:
+            import openvino
+        except ImportError as error:
+            raise self.missing("openvino", error) from error
+        return openvino
+
+    def version(self) -> str:
+        return "-".join(self._runtime().__version__.split("-")[:2])  # release and build; the rest repeats them
+
+    def compile_into(
+        self, directory: Path, graph: ClassifierGraph, spec: ModelSpec, options: CompileOptions
+    ) -> Compiled:
+        openvino = self._runtime()
+        core = openvino.Core()
+        if options.precision is Precision.BF16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise CompileError("OpenVINO has no bf16 arithmetic on this CPU; compile with --precision f32")
+        try:
+            model = core.read_model(graph.path)
+            model.reshape({graph.input_name: [options.batch_size, *spec.preprocess.input_size]})
+            compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": _HINT[options.precision]})
+            executed = executed_precision(compiled)
+            (directory / _BLOB).write_bytes(compiled.export_model().getvalue())
+        except RuntimeError as error:
+            raise CompileError(f"OpenVINO cannot compile {graph.path}: {_first_line(error)}") from error
+        return Compiled(files=(_BLOB,), executed=executed)
+
+    def _open(self, model: OfflineModel, options: SessionOptions) -> Session:
+        openvino = self._runtime()
+        executed = model.manifest.precision.executed
+        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINT[executed], "NUM_STREAMS": options.streams}
+        if options.threads:
+            config["INFERENCE_NUM_THREADS"] = options.threads
+        with _translated(str(model.path)):
+            compiled = openvino.Core().import_model(model.file(_BLOB).read_bytes(), "CPU", config)
+            found = executed_precision(compiled)
+        if found is not executed:
+            raise InferenceError(
+                f"{model.path}: OpenVINO opened it in {found}, the manifest says {executed}; compile it again"
+            )
+        return OpenVinoSession(model, compiled, options.streams)
+
+
+class OpenVinoSession(Session):
+    """One infer request per stream, handed out to the calling threads."""
+
+    def __init__(self, model: OfflineModel, compiled: Any, slots: int) -> None:
+        super().__init__(str(model.path), model.tensors, slots)
+        self._requests: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(slots):
+            self._requests.put(compiled.create_infer_request())
+
+    def _infer(self, batch: np.ndarray) -> np.ndarray:
+        request = self._requests.get()
+        try:
+            with _translated(self.where):
+                # Shared both ways: the request reads the caller's buffer in place; the copy below is the only one.
+                return request.infer({0: batch}, share_inputs=True, share_outputs=True)[0].copy()
+        finally:
+            self._requests.put(request)
+
+    def close(self) -> None:
+        super().close()
+        self._requests = SimpleQueue()
+
+
+def executed_precision(compiled: Any) -> Precision:
+    """The precision of most of the compiled graph's convolutions and matrix products, read back from the plugin."""
+    heavy, every = Counter[str](), Counter[str]()
+    for node in compiled.get_runtime_model().get_ops():
+        info = node.get_rt_info()
+        kind, precision = info["layerType"].astype(str), info["runtimePrecision"].astype(str)
+        if kind in ("Const", "Input", "Parameter", "Output", "Result"):
+            continue
+        every[precision] += 1
+        if kind in ("Convolution", "FullyConnected", "MatMul", "GroupConvolution"):
+            heavy[precision] += 1
+    counts = heavy or every
+    if not counts:  # nothing computes: whatever was asked for holds
+        return _EXECUTED.get(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name(), Precision.F32)
+    most = counts.most_common(1)[0][0]
+    if most not in _EXECUTED:
+        raise CompileError(f"OpenVINO chose {most}, which modelport does not offer")
+    return _EXECUTED[most]
+
+
+@contextmanager
+def _translated(where: str) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise InferenceError(f"{where}: OpenVINO failed: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if not line.startswith("Exception from")), "no message")

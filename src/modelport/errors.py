@@ -1,0 +1,51 @@
+"""The errors a user can meet.
+
+    ModelportError
+    ├── CheckpointError          trained weights cannot be read, or are not the weights that were asked for
+    ├── ExportError              checkpoint to ONNX failed, or its result differs from PyTorch
+    ├── DataError                images or labels are missing, unreadable or contradictory
+    ├── EngineUnavailableError   the engine's runtime is not installed, or cannot run here
+    ├── CompileError             ONNX to offline model failed
+    ├── InferenceError           an opened offline model failed, or was given the wrong input
+    ├── FormatError              a file does not hold what its format promises
+    └── OutputError              a result cannot be written: it exists, or the place is not writable
+
+Every message is one line that says what failed, what was found, what is accepted and what to do. The command line prints
+it on stderr and exits 1; anything else that escapes is a bug and shows its traceback.
+"""
+
+
+class ModelportError(Exception):
+    """Base of all errors that modelport raises on purpose."""
+
+
+class CheckpointError(ModelportError):
+    """Trained weights cannot be read, or are not the weights that were asked for."""
+
+
+class ExportError(ModelportError):
+    """Checkpoint to ONNX failed, or the exported graph does not compute what PyTorch computes."""
+
+
+class DataError(ModelportError):
+    """Images or labels are missing, unreadable or contradictory."""
+
+
+class EngineUnavailableError(ModelportError):
+    """The engine's runtime is not installed, or cannot run on this machine."""
+
+
+class CompileError(ModelportError):
+    """ONNX to offline model failed, or would have run in another precision than the one asked for."""
+
+
+class InferenceError(ModelportError):
+    """An opened offline model failed, was given the wrong input, or answered with something unusable."""
+
+
+class FormatError(ModelportError):
+    """A file does not hold what its format promises."""
+
+
+class OutputError(ModelportError):
+    """A result cannot be written: it exists already, or the place is not writable."""

@@ -1,0 +1,144 @@
+"""A real-data run: images through the pipeline into a predictions file and its statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+from . import files
+from .accuracy import INFER_FILE, PREDICTIONS_FILE
+from .data.decode import Decoder
+from .data.labels import read_labels, require_in_range
+from .data.predictions import writing
+from .data.source import Source, open_source
+from .engines import load
+from .engines.base import Session, SessionOptions
+from .errors import DataError
+from .host import environment
+from .offline import OfflineModel
+from .pipeline import Pipeline, PipelineOptions
+from .progress import Progress, silent
+from .results import EndToEnd, InferResult, Target
+from .spec import ModelSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InferOptions:
+    """What to infer and how.
+
+    Attributes:
+        limit: only the first N images.
+        session: streams and threads.
+        pipeline: workers, and what a bad image does.
+    """
+
+    limit: int | None = None
+    session: SessionOptions = field(default_factory=SessionOptions)
+    pipeline: PipelineOptions = field(default_factory=PipelineOptions)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """Planned work: what runs, the network's needs, the images, and how."""
+
+    target: Target
+    spec: ModelSpec
+    source: Source
+    options: InferOptions
+
+
+def infer(  # noqa: PLR0913
+    model: OfflineModel | Path | str,
+    images: Source | Path | str,
+    output: Path | str,
+    *,
+    labels: Path | str | None = None,
+    options: InferOptions | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> InferResult:
+    """Classify images with an offline model.
+
+    Args:
+        model: an offline model or its directory.
+        images: a planned source, or a folder, class subfolders, an `.info` list, an image.
+        output: directory to make: `predictions.parquet` (one row per image, in input order) and `infer.json`.
+        labels: label file; its classes are kept in the predictions.
+        options: limit, streams, workers, policy for bad images.
+        force: replace `output` if it exists.
+        progress: called as images are done.
+
+    Raises:
+        DataError: no images, or a bad one where the policy is to fail.
+        InferenceError: the engine failed.
+        OutputError: `output` exists.
+    """
+    options = options or InferOptions()
+    if not isinstance(model, OfflineModel):
+        model = OfflineModel.load(Path(model))
+    files.refuse_existing(Path(output), force=force)
+    source = prepare_source(images, labels, model.manifest.model, options.limit)
+    with load(model.manifest.engine.name).open(model, options.session) as session:
+        work = Work(target=describe(model, options.session), spec=model.manifest.model, source=source, options=options)
+        return classify(session, work, output, force=force, progress=progress)
+
+
+def prepare_source(
+    images: Source | Path | str, labels: Path | str | None, spec: ModelSpec, limit: int | None
+) -> Source:
+    """Plan the images, attach labels, check both against the model, and cut to the limit."""
+    source = images if isinstance(images, Source) else open_source(images)
+    if labels is not None:
+        wanted = read_labels(labels)
+        require_in_range(wanted, spec.num_classes, labels)
+        source = source.labelled(wanted)
+        if all(sample.label is None for sample in source):
+            raise DataError(
+                f"{labels}: labels none of the images in {source.where} (first image: {source.samples[0].key})"
+            )
+    return source.limited(limit)
+
+
+def describe(model: OfflineModel, options: SessionOptions) -> Target:
+    """The figures' heading: what runs, and in which precision."""
+    m = model.manifest
+    return Target(
+        engine=m.engine.name,
+        engine_version=m.engine.version,
+        precision=m.precision.requested,
+        executed_precision=m.precision.executed,
+        batch_size=m.batch_size,
+        streams=options.streams,
+        threads=options.threads,
+    )
+
+
+def classify(
+    session: Session, work: Work, output: Path | str, *, force: bool = False, progress: Progress = silent
+) -> InferResult:
+    """Run planned work through an open session and write what came out; `infer` is the way in for users."""
+    target, spec, source, options = work.target, work.spec, work.source, work.options
+    pipeline = Pipeline(session, Decoder(spec.preprocess), options.pipeline)
+    with files.new_directory(Path(output), marker=INFER_FILE, force=force) as directory:
+        start = perf_counter()
+        with writing(directory / PREDICTIONS_FILE, spec.num_classes, all_scores=options.pipeline.keep_scores) as writer:
+            for done, prediction in enumerate(pipeline.run(source), start=1):
+                writer.write(prediction)
+                progress(f"infer {target.name}", done, len(source))
+        wall = perf_counter() - start
+        result = InferResult(
+            **target.model_dump(),
+            model=spec,
+            images=len(source),
+            failures=len(pipeline.bad_images),
+            limit=options.limit,
+            source=source.where,
+            e2e=EndToEnd(throughput=len(source) / wall, wall_s=wall),
+            interface=pipeline.interface,
+            stages=pipeline.stages,
+            bad_images=tuple(pipeline.bad_images),
+            environment=environment(),
+        )
+        result.write(directory / INFER_FILE)
+    return result

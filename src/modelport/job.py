@@ -1,0 +1,392 @@
+"""The main job: recipe → export → compile → infer → evaluate → compare → performance → verdict → report."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+from .accuracy import INFER_FILE, PREDICTIONS_FILE, compare_decisions, count_topn, guide_result, judge, measure_parity
+from .data.labels import label_key, read_labels
+from .data.predictions import Predictions
+from .data.source import Source
+from .engines import load, open_model
+from .engines.base import CompileOptions, Session, SessionOptions
+from .engines.compiler import compile_model
+from .errors import DataError, EngineUnavailableError
+from .files import digest, remove_directory, write_text
+from .graph import ClassifierGraph, read_classifier
+from .host import environment, fingerprint, usable_cores
+from .inference import InferOptions, Work, classify, describe, infer, prepare_source
+from .measure.bench import bench
+from .offline import MANIFEST, OfflineModel
+from .pipeline import PipelineOptions
+from .progress import Progress, silent
+from .recipe import Recipe, TargetSection
+from .report import write_reports
+from .results import Accuracy, BenchResult, Command, InferResult, Parity, RunResult, Target, TargetResult
+from .spec import ModelSpec, Precision
+from .stages import STATE_FILE, Stages
+
+Part = Literal["model", "accuracy", "performance"]
+log = logging.getLogger("modelport")
+
+
+def run(
+    recipe: Path | str,
+    output: Path | str,
+    *,
+    overrides: dict[str, Any] | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> RunResult:
+    """Do a recipe's whole job.
+
+    A second run into the same directory does only what changed; the reports are always written anew.
+
+    Args:
+        recipe: YAML file.
+        output: directory for everything the job makes; `run.json`, `report.md` and `report.html` at its top.
+        overrides: recipe values by dotted key.
+        force: start anew where `output` holds anything.
+        progress: called in long stages.
+
+    Returns:
+        All figures and the verdict, as in `run.json`. A failed gate is a result, not an error.
+
+    Raises:
+        ModelportError: anything that keeps a stage from its result; finished stages stay.
+    """
+    output = Path(output)
+    loaded = Recipe.load(recipe, overrides)
+    loaded.require_files()
+    for target in loaded.targets:
+        load(target.engine).version()  # before hours of work, not after
+    if force:
+        remove_directory(output, marker=STATE_FILE)
+    return _Job(loaded, Path(recipe), output, progress).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _SourceRun:
+    """What the source model said of the images."""
+
+    name: str
+    predictions: Predictions
+    accuracy: Accuracy | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """What a target is held against: the labels, and what the source model said."""
+
+    spec: ModelSpec
+    labels: dict[str, int]
+    source: _SourceRun | None
+
+
+class _Job:
+    """One run of a recipe; a method for each step."""
+
+    def __init__(self, recipe: Recipe, path: Path, output: Path, progress: Progress) -> None:
+        self.recipe, self.path, self.out, self.progress = recipe, path, output, progress
+        self.stages = Stages(output)
+        self.commands: list[Command] = []
+        self.warnings: list[str] = []
+
+    def run(self) -> RunResult:
+        started, begin = datetime.now(UTC).isoformat(timespec="seconds"), perf_counter()
+        recipe = self.recipe
+        graph, export_parity = self._onnx()
+        spec = graph.resolve_spec(recipe.preprocess, recipe.model.num_classes)
+        source = self._images(spec)
+        labels = {label_key(sample.key): sample.label for sample in source if sample.label is not None}
+        truth = _Truth(spec, labels | self._label_file(), None)
+        if recipe.accuracy.against_source:
+            truth = replace(truth, source=self._source_run(graph, source, truth))
+        targets = tuple(self._target(target, graph, source, truth) for target in recipe.targets)
+        result = RunResult(
+            name=recipe.name,
+            started=started,
+            wall_s=perf_counter() - begin,
+            recipe=str(self.path),
+            model=spec,
+            opset=graph.opset,
+            onnx_sha256=graph.sha256,
+            random_weights=recipe.model.random_weights,
+            export_parity=export_parity,
+            warnings=tuple(self.warnings),
+            environment=environment(),
+            images=len(source),
+            source_name=truth.source.name if truth.source else None,
+            source_accuracy=truth.source.accuracy if truth.source else None,
+            recorded=recipe.accuracy.recorded,
+            information=recipe.accuracy.information,
+            targets=targets,
+            commands=tuple(self.commands),
+        )
+        write_reports(result, self.out)
+        return result
+
+    # -- the model
+
+    def _onnx(self) -> tuple[ClassifierGraph, Parity | None]:
+        model = self.recipe.model
+        if model.onnx is not None:
+            return read_classifier(model.onnx), None
+        from .exporter import export
+
+        options = self._export_options()
+        path, proof, notes = self.out / "model.onnx", self.out / "parity.json", self.out / "warnings.txt"
+
+        def work() -> None:
+            result = export(options, path, force=True)
+            result.parity.write(proof)
+            write_text(notes, "".join(f"{line}\n" for line in result.warnings))
+
+        inputs = {
+            "arch": model.arch,
+            "weights": digest(model.checkpoint) if model.checkpoint else "random",
+            "classes": model.num_classes,
+            "preprocess": self.recipe.preprocess and self.recipe.preprocess.jsonable(),
+            "export": self.recipe.export.jsonable(),
+            "pins": model.pins,
+            "packages": environment().packages,
+        }
+        self.stages.run("export", inputs, [path, proof, notes], work)
+        self.warnings += notes.read_text(encoding="utf-8").splitlines()
+        weights = ["--checkpoint", model.checkpoint] if model.checkpoint else ["--random-weights"]
+        classes = ["--num-classes", model.num_classes] if model.num_classes else []
+        words = ["--arch", model.arch, *weights, *classes, "--recipe", self.path, "--opset", options.opset]
+        self._command("model", "ONNX file and its parity with PyTorch", "export", *words, "-o", path)
+        return read_classifier(path), Parity.read(proof)
+
+    def _export_options(self) -> Any:
+        from .exporter import ExportOptions
+
+        model, export = self.recipe.model, self.recipe.export
+        assert model.arch is not None
+        return ExportOptions(
+            arch=model.arch,
+            checkpoint=model.checkpoint,
+            num_classes=model.num_classes,
+            preprocess=self.recipe.preprocess,
+            opset=export.opset,
+            tolerance=export.tolerance,
+            pins=model.pins,
+        )
+
+    # -- the images
+
+    def _label_file(self) -> dict[str, int]:
+        return read_labels(self.recipe.data.labels) if self.recipe.data.labels else {}
+
+    def _images(self, spec: ModelSpec) -> Source:
+        data = self.recipe.data
+        full = prepare_source(data.images, data.labels, spec, None)
+        if data.labels is not None and data.on_label_mismatch == "fail":
+            have, wanted = {label_key(sample.key) for sample in full}, self._label_file()
+            if missing := [key for key in wanted if key not in have]:
+                raise DataError(_mismatch(f"{data.labels}: labels", missing, "that have no image", data.images))
+            if extra := [sample.key for sample in full if sample.label is None]:
+                raise DataError(_mismatch(f"{data.images}: holds", extra, "that have no label", data.labels))
+        return full.limited(data.limit)
+
+    def _pipeline_options(self) -> PipelineOptions:
+        return PipelineOptions(
+            decoders=usable_cores(), count_bad_images=self.recipe.data.on_bad_image == "count", keep_scores=True
+        )
+
+    def _infer_options(self) -> InferOptions:
+        return InferOptions(limit=self.recipe.data.limit, pipeline=self._pipeline_options())
+
+    # -- the source model on the same images
+
+    def _real_data_inputs(self, source: Source) -> dict[str, Any]:
+        """What every real-data run depends on besides its model."""
+        return {
+            "images": source.digest(),
+            "data": self.recipe.data.jsonable(),
+            "environment": environment().jsonable(),
+        }
+
+    def _source_run(self, graph: ClassifierGraph, source: Source, truth: _Truth) -> _SourceRun | None:
+        if self.recipe.model.onnx is not None and not _installed("onnxruntime"):
+            self._warn("ONNX Runtime is not installed, so the ONNX file could not be run as it is: no parity is known")
+            return None
+        directory, spec = self.out / "source", truth.spec
+        inputs = self._real_data_inputs(source) | {
+            "onnx": graph.sha256,
+            "spec": spec.jsonable(),
+            "batch": self.recipe.accuracy.batch_size,
+        }
+
+        def work() -> None:
+            with self._open_source(graph, spec) as (session, target):
+                plan = Work(target=target, spec=spec, source=source, options=self._infer_options())
+                classify(session, plan, directory, progress=self.progress)
+
+        self.stages.run("source", inputs, [directory / PREDICTIONS_FILE, directory / INFER_FILE], work, directory)
+        result = InferResult.read(directory / INFER_FILE)
+        predictions = Predictions.read(directory / PREDICTIONS_FILE)
+        title = "PyTorch" if result.engine == "pytorch" else load(result.engine).title
+        accuracy = _count(predictions, truth, limited=self.recipe.data.limit is not None)
+        return _SourceRun(f"{title} {result.engine_version}", predictions, accuracy)
+
+    @contextmanager
+    def _open_source(self, graph: ClassifierGraph, spec: ModelSpec) -> Iterator[tuple[Session, Target]]:
+        """PyTorch with the checkpoint; for an ONNX file, ONNX Runtime in f32."""
+        batch = self.recipe.accuracy.batch_size
+        if self.recipe.model.onnx is None:
+            from .exporter.export import load_network
+            from .exporter.reference import TorchSession
+
+            network, _, _ = load_network(self._export_options())
+            with TorchSession(network, spec, batch) as session:
+                yield session, session.target
+        else:
+            target = TargetSection(engine="onnxruntime")
+            model = self._compile(target, batch, graph, spec, self.out / "source-model")
+            with open_model(model) as session:
+                yield session, describe(model, SessionOptions())
+
+    # -- one target
+
+    def _target(self, target: TargetSection, graph: ClassifierGraph, source: Source, truth: _Truth) -> TargetResult:
+        spec, accuracy, home = truth.spec, self.recipe.accuracy, self.out / target.name
+        sizes = sorted({accuracy.batch_size, *self.recipe.performance.batch_sizes})
+        models = {size: self._compile(target, size, graph, spec, home / f"batch-{size}") for size in sizes}
+        inference, predictions = self._infer(target, models[accuracy.batch_size], source, home)
+        measured = _count(predictions, truth, limited=self.recipe.data.limit is not None)
+        parity = paired = None
+        if truth.source is not None:
+            parity = _parity(truth.source, predictions, accuracy.parity if target.precision is Precision.F32 else None)
+            paired = compare_decisions(truth.source.predictions, predictions, truth.labels, against=truth.source.name)
+        if measured is not None:
+            measured.write(home / "accuracy.json")
+            write_text(home / "result.json", guide_result(measured) + "\n")
+        manifest = models[accuracy.batch_size].manifest
+        return TargetResult(
+            engine=target.engine,
+            engine_version=manifest.engine.version,
+            precision=manifest.precision.requested,
+            executed_precision=manifest.precision.executed,
+            accuracy=measured,
+            parity=parity,
+            paired=paired,
+            inference=inference,
+            performance=tuple(self._bench(models[size], home) for size in self.recipe.performance.batch_sizes),
+            gate=judge(
+                measured,
+                tolerance_points=accuracy.tolerance_points,
+                recorded=accuracy.recorded,
+                source=truth.source.accuracy if truth.source else None,
+                parity=parity,
+            ),
+        )
+
+    def _compile(
+        self, target: TargetSection, size: int, graph: ClassifierGraph, spec: ModelSpec, path: Path
+    ) -> OfflineModel:
+        inputs = {
+            "onnx": graph.sha256,
+            "spec": spec.jsonable(),
+            "target": target.jsonable(),
+            "version": load(target.engine).version(),
+            "batch": size,
+            "host": fingerprint().jsonable(),
+        }
+        options = CompileOptions(precision=target.precision, batch_size=size)
+
+        def work() -> None:
+            compile_model(graph.path, path, engine=target.engine, options=options, preprocess=spec.preprocess,
+                          num_classes=spec.num_classes, force=True)  # fmt: skip
+
+        self.stages.run(f"compile {path.relative_to(self.out)}", inputs, [path / MANIFEST], work, path)
+        words = ["--engine", target.engine, "--precision", target.precision, "--batch-size", size]
+        if graph.spec is None or graph.spec.preprocess != spec.preprocess:
+            words += ["--recipe", self.path]
+        self._command("model", f"{target.name}, batch {size}: offline model", "compile", graph.path, *words, "-o", path)
+        return OfflineModel.load(path)
+
+    def _infer(
+        self, target: TargetSection, model: OfflineModel, source: Source, home: Path
+    ) -> tuple[InferResult, Predictions]:
+        directory = home / "predictions"
+        inputs = self._real_data_inputs(source) | {"model": digest(model.path / MANIFEST)}
+
+        def work() -> None:
+            infer(model, source, directory, options=self._infer_options(), progress=self.progress)
+
+        made = [directory / PREDICTIONS_FILE, directory / INFER_FILE]
+        self.stages.run(f"infer {target.name}", inputs, made, work, directory)
+        data = self.recipe.data
+        limit = ["--limit", data.limit] if data.limit else []
+        self._command("accuracy", f"{target.name}: predictions and stages", "infer", model.path, "--images", data.images, *limit,
+                      "--scores", "-o", directory)  # fmt: skip
+        if data.labels:
+            result = home / "result.json"
+            self._command(
+                "accuracy", f"{target.name}: accuracy", "evaluate", directory, "--labels", data.labels, "-o", result
+            )
+        return InferResult.read(directory / INFER_FILE), Predictions.read(directory / PREDICTIONS_FILE)
+
+    def _bench(self, model: OfflineModel, home: Path) -> BenchResult:
+        plan, size = self.recipe.performance, model.manifest.batch_size
+        path = home / f"bench-{size}.json"
+        inputs = {
+            "model": digest(model.path / MANIFEST),
+            "rounds": plan.rounds,
+            "warmup": plan.warmup,
+            "environment": environment().jsonable(),
+        }
+
+        def work() -> None:
+            bench(model, rounds=plan.rounds, warmup=plan.warmup, progress=self.progress).write(path)
+
+        self.stages.run(f"bench {home.name} batch {size}", inputs, [path], work)
+        words = ["--rounds", plan.rounds, "--warmup", plan.warmup]
+        self._command("performance", f"{home.name}, batch {size}: pure inference", "bench", model.path, *words)
+        return BenchResult.read(path)
+
+    def _warn(self, text: str) -> None:
+        log.warning(text)
+        self.warnings.append(text)
+
+    def _command(self, part: Part, what: str, *words: object) -> None:
+        self.commands.append(Command(part=part, what=what, line=shlex.join(["modelport", *map(str, words)])))
+
+
+def _count(predictions: Predictions, truth: _Truth, *, limited: bool) -> Accuracy | None:
+    if not truth.labels:
+        return None
+    return count_topn(predictions, truth.labels, classes=truth.spec.num_classes, limited=limited)
+
+
+def _parity(source: _SourceRun, ours: Predictions, tolerance: float | None) -> Parity | None:
+    """Parity of scores over the images that both could classify."""
+    assert source.predictions.scores is not None
+    assert ours.scores is not None
+    both = [a is None and b is None for a, b in zip(source.predictions.errors, ours.errors, strict=True)]
+    if not any(both):
+        return None
+    return measure_parity(source.predictions.scores[both], ours.scores[both], against=source.name, tolerance=tolerance)
+
+
+def _installed(engine: str) -> bool:
+    try:
+        return bool(load(engine).version())
+    except EngineUnavailableError:
+        return False
+
+
+def _mismatch(what: str, names: list[str], how: str, other: Path) -> str:
+    return (
+        f"{what} {len(names)} {how} in {other} (first: {names[0]}); mend them, or set data.on_label_mismatch to count"
+    )

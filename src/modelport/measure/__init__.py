@@ -1,0 +1,1 @@
+"""Measuring speed: one monotonic clock, warmup apart, raw figures kept."""

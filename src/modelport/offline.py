@@ -1,0 +1,151 @@
+"""OfflineModel: a directory that holds one compiled classifier and a manifest that says exactly what it is."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationInfo, field_validator
+
+from . import __version__, files
+from .errors import FormatError
+from .schema import Record, read_text
+from .spec import ModelSpec, Precision
+
+MANIFEST = "manifest.json"
+FORMAT_VERSION = 1
+
+
+class EngineVersion(Record):
+    """The engine that compiled the model, and the version of its runtime."""
+
+    name: str
+    version: str
+
+
+class PrecisionPair(Record):
+    """Precision asked for, and the one that the compiled model's heavy operators really run in."""
+
+    requested: Precision
+    executed: Precision
+
+
+class TensorSpec(Record):
+    """One input or output. `shape` is static, batch first; `layout` names its axes, such as NCHW or NC."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    layout: str
+
+
+class HostFingerprint(Record):
+    """The processor that the model was compiled for: machine type, CPU name, instruction-set features, sorted."""
+
+    machine: str
+    cpu: str
+    features: tuple[str, ...]
+
+
+class Manifest(Record):
+    """`manifest.json`. Every file of the directory is listed with its sha256; nothing else may lie there."""
+
+    format: Literal["modelport.offline-model"] = "modelport.offline-model"
+    format_version: Literal[1] = 1
+    modelport_version: str = __version__
+    engine: EngineVersion
+    precision: PrecisionPair
+    batch_size: int
+    input: TensorSpec
+    output: TensorSpec
+    model: ModelSpec
+    onnx_sha256: str
+    host: HostFingerprint | None
+    files: dict[str, str]
+
+    @field_validator("files")
+    @classmethod
+    def _plain_names(cls, value: dict[str, str], _: ValidationInfo) -> dict[str, str]:
+        for name in value:
+            if name != os.path.basename(name) or name in ("", ".", "..", MANIFEST):
+                raise ValueError(f"{name!r} is not a plain file name inside the offline model")
+        return value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OfflineModel:
+    """An offline model on disk whose manifest and files have been verified."""
+
+    path: Path
+    manifest: Manifest
+
+    def file(self, name: str) -> Path:
+        """Path of one of the manifest's files."""
+        if name not in self.manifest.files:
+            raise FormatError(f"{self.path}: the manifest lists no file {name!r}; compile the model again")
+        return self.path / name
+
+    @property
+    def tensors(self) -> tuple[TensorSpec, TensorSpec]:
+        """Its input and its output."""
+        return self.manifest.input, self.manifest.output
+
+    @property
+    def label(self) -> str:
+        """Short name for tables: engine, executed precision, batch size."""
+        m = self.manifest
+        return f"{m.engine.name} {m.precision.executed} batch {m.batch_size}"
+
+    @classmethod
+    def load(cls, path: Path) -> OfflineModel:
+        """Read and verify an offline model.
+
+        Raises:
+            FormatError: it is no offline model, was written by a newer modelport, or one of its files was changed.
+        """
+        path = Path(path)
+        manifest_path = path / MANIFEST
+        if not manifest_path.is_file():
+            what = (
+                "has no manifest.json" if path.is_dir() else "is not a directory" if path.exists() else "does not exist"
+            )
+            raise FormatError(f"{path}: is not an offline model ({what}); `modelport compile` makes one")
+        _refuse_newer(manifest_path)
+        manifest = Manifest.read(manifest_path)
+        found = {entry.name for entry in path.iterdir()} - {MANIFEST}
+        if extra := sorted(found - set(manifest.files)):
+            raise FormatError(f"{path}: holds {extra[0]!r}, which its manifest does not list; compile the model again")
+        for name, expected in manifest.files.items():
+            if not (path / name).is_file():
+                raise FormatError(f"{path}: {name} is missing; compile the model again")
+            actual = files.digest(path / name)
+            if actual != expected:
+                raise FormatError(
+                    f"{path / name}: was changed since it was compiled (sha256 {actual[:12]}…, "
+                    f"manifest {expected[:12]}…); compile the model again"
+                )
+        return cls(path=path, manifest=manifest)
+
+    @classmethod
+    def save(cls, path: Path, write: Callable[[Path], Manifest], *, force: bool = False) -> OfflineModel:
+        """Let `write` fill a temporary directory and say its manifest; then move it to `path` in one step."""
+        with files.new_directory(path, marker=MANIFEST, force=force) as directory:
+            manifest = write(directory)
+            manifest.write(directory / MANIFEST)
+        return cls(path=Path(path), manifest=manifest)
+
+
+def _refuse_newer(path: Path) -> None:
+    """A newer format may have keys that this version would only call unknown."""
+    try:
+        version = json.loads(read_text(path)).get("format_version")
+    except (json.JSONDecodeError, AttributeError):
+        return  # whatever it is, reading it as a manifest will say
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise FormatError(
+            f"{path}: was written by a newer modelport (format {version}, this one reads {FORMAT_VERSION}); upgrade"
+        )

@@ -1,0 +1,227 @@
+"""Recipe: one YAML file that states a whole job. Paths in it are relative to the file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, model_validator
+
+from .errors import CheckpointError, DataError, FormatError
+from .results import ReferenceAccuracy
+from .schema import Record, read_yaml
+from .spec import Precision, Preprocess
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0)]
+
+
+class ModelSection(Record):
+    """The model: a timm architecture with a checkpoint or random weights, or an ONNX file.
+
+    Attributes:
+        arch: timm's architecture name; not with `onnx`.
+        checkpoint: weights file.
+        random_weights: random weights instead, for speed only.
+        onnx: an ONNX classifier instead.
+        num_classes: width of the output; needed where neither timm nor the ONNX file says.
+        md5, sha256: pins of the checkpoint.
+        size_bytes, origin: told to whoever lacks the file: its size, and where it comes from.
+    """
+
+    arch: str | None = None
+    checkpoint: Path | None = None
+    random_weights: bool = False
+    onnx: Path | None = None
+    num_classes: Positive | None = None
+    md5: str | None = None
+    sha256: str | None = None
+    size_bytes: Positive | None = None
+    origin: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [name for name in ("checkpoint", "random_weights", "onnx") if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(
+                f"needs exactly one of checkpoint, random_weights and onnx, has {', '.join(given) or 'none'}"
+            )
+        if (self.arch is None) != (self.onnx is not None):
+            raise ValueError("arch goes with checkpoint or random_weights, and is needed there")
+        return self
+
+    @property
+    def pins(self) -> dict[str, str]:
+        """Expected digests by algorithm."""
+        return {name: value for name in ("md5", "sha256") if (value := getattr(self, name))}
+
+
+class ExportSection(Record):
+    """How the ONNX file is made. `tolerance`: largest score error against PyTorch, as a share of the largest score."""
+
+    opset: Annotated[int, Field(ge=7)] = 18
+    tolerance: Share = 1e-4
+
+
+class DataSection(Record):
+    """The evaluation images.
+
+    Attributes:
+        images: folder, class subfolders, or `.info` list.
+        labels: label file; None takes class subfolders' numbers, or measures no accuracy on a flat folder.
+        limit: only the first N images.
+        on_bad_image: count it as wrong and list it, or end the run.
+        on_label_mismatch: end the run where an image lacks a label or a label an image, or count them.
+        origin: told to whoever lacks the images: where they come from, and their layout.
+    """
+
+    images: Path
+    labels: Path | None = None
+    limit: Positive | None = None
+    on_bad_image: Literal["count", "fail"] = "count"
+    on_label_mismatch: Literal["fail", "count"] = "fail"
+    origin: str | None = None
+
+
+class TargetSection(Record):
+    """One engine at one precision."""
+
+    engine: str
+    precision: Precision = Precision.F32
+
+    @property
+    def name(self) -> str:
+        """Such as `openvino-bf16`."""
+        return f"{self.engine}-{self.precision}"
+
+
+class AccuracySection(Record):
+    """What accuracy is held against, and how far it may drop.
+
+    Attributes:
+        tolerance_points: largest drop of Top1 and Top5, in percentage points.
+        recorded: a published accuracy of these very weights; a gate.
+        information: other figures to show beside, never a gate.
+        against_source: also run the source (PyTorch, or the ONNX file as it is) on the same images; a gate.
+        parity: largest score error of f32 targets against the source, as a share of the largest score; a gate.
+        batch_size: batch size of the accuracy run.
+    """
+
+    tolerance_points: Share = 1.0
+    recorded: ReferenceAccuracy | None = None
+    information: tuple[ReferenceAccuracy, ...] = ()
+    against_source: bool = True
+    parity: Share = 1e-4
+    batch_size: Positive = 8
+
+
+class PerformanceSection(Record):
+    """Pure inference: which batch sizes, how many counted rounds and how many before."""
+
+    batch_sizes: tuple[Positive, ...] = (1, 4, 8, 16, 32)
+    rounds: Positive = 20
+    warmup: Annotated[int, Field(ge=0)] = 3
+
+
+class Recipe(Record):
+    """A whole job."""
+
+    name: Annotated[str, Field(min_length=1)]
+    model: ModelSection
+    preprocess: Preprocess | None = None
+    export: ExportSection = ExportSection()
+    data: DataSection
+    targets: Annotated[tuple[TargetSection, ...], Field(min_length=1)]
+    accuracy: AccuracySection = AccuracySection()
+    performance: PerformanceSection = PerformanceSection()
+
+    @model_validator(mode="after")
+    def _targets_differ(self) -> Self:
+        names = [target.name for target in self.targets]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"targets lists {sorted(twice)[0]} twice")
+        return self
+
+    @classmethod
+    def load(cls, path: Path | str, overrides: dict[str, Any] | None = None) -> Recipe:
+        """Read a recipe.
+
+        Args:
+            path: the YAML file.
+            overrides: values by dotted key, such as `{"performance.rounds": 5}`.
+
+        Raises:
+            FormatError: not YAML, an unknown key (with the likely one), or a wrong type (with its place).
+        """
+        path = Path(path)
+        data = read_yaml(path)
+        if not isinstance(data, dict):
+            raise FormatError(f"{path}: a recipe is a mapping with the keys {', '.join(cls.model_fields)}")
+        for key, value in (overrides or {}).items():
+            _set(data, key, value, path)
+        recipe = cls.parse(data, str(path))
+        base = path.parent
+        return recipe.model_copy(
+            update={
+                "model": _resolved(recipe.model, base, "checkpoint", "onnx"),
+                "data": _resolved(recipe.data, base, "images", "labels"),
+            }
+        )
+
+    def require_files(self) -> None:
+        """Raise where weights, images or labels are not there, saying what they are and where they come from."""
+        model, data = self.model, self.data
+        weights = model.checkpoint or model.onnx
+        if weights and not weights.is_file():
+            known = [f"{name} {value}" for name, value in model.pins.items()]
+            if model.size_bytes:
+                known.append(f"{model.size_bytes:,} bytes")
+            raise CheckpointError(_absent(weights, "model", known, model.origin))
+        for path, what in ((data.images, "images"), (data.labels, "labels")):
+            if path and not path.exists():
+                raise DataError(_absent(path, what, [], data.origin))
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`key=value` from the command line; the value is read as YAML, so `4`, `true` and `[1, 2]` have their types.
+
+    Raises:
+        FormatError: no `=`, or no YAML value.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise FormatError(f"--set {text!r}: expected key=value, such as performance.rounds=5")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise FormatError(f"--set {text!r}: the value is not valid YAML") from error
+
+
+def _set(data: dict[str, Any], key: str, value: Any, path: Path) -> None:
+    *parents, last = key.split(".")
+    node: Any = data
+    for part in parents:
+        node = node.setdefault(part, {}) if isinstance(node, dict) else None
+        if node is None:
+            break
+    if not isinstance(node, dict):
+        raise FormatError(f"{path}: --set {key}: there is no section to set it in")
+    node[last] = value
+
+
+def _resolved(section: Record, base: Path, *names: str) -> Record:
+    """Relative paths made relative to the working directory, `~` expanded."""
+    found = {name: value.expanduser() for name in names if (value := getattr(section, name)) is not None}
+    return section.model_copy(
+        update={
+            name: value if value.is_absolute() else Path(os.path.normpath(base / value))
+            for name, value in found.items()
+        }
+    )
+
+
+def _absent(path: Path, what: str, known: list[str], origin: str | None) -> str:
+    facts = f" ({', '.join(known)})" if known else ""
+    return f"{path}: the recipe's {what} file or folder is not there{facts}" + (f"; {origin}" if origin else "")

@@ -1,0 +1,57 @@
+"""The report as Markdown, for pull requests and model cards."""
+
+from __future__ import annotations
+
+from ..results import RunResult
+from . import rows
+from .rows import Table
+
+
+def render_markdown(result: RunResult) -> str:
+    """The whole report as GitHub-flavoured Markdown."""
+    parts = [f"# {_text(result.name)}: {_text(rows.verdict(result))}", _table(rows.summary(result))]
+    for warning in result.warnings:
+        parts.append(f"> **Note:** {_text(warning)}")
+    for title, part, tables in (
+        (
+            "Accuracy",
+            "accuracy",
+            [rows.accuracy(result), rows.paired(result), rows.gates(result), rows.bad_images(result)],
+        ),
+        (
+            "Performance",
+            "performance",
+            [
+                rows.three_speeds(result),
+                *rows.performance(result),
+                *(rows.stages(target.inference, f"Stages of {target.name}") for target in result.targets),
+            ],
+        ),
+        ("Model and environment", "model", [rows.environment(result)]),
+    ):
+        parts.append(f"## {title}")
+        parts += [f"### {_text(table.title)}\n\n{_table(table)}" for table in tables if table and table.rows]
+        parts.append(_commands(result, part))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _table(table: Table) -> str:
+    ruler = ["---:" if index in table.numeric else "---" for index in range(len(table.columns))]
+    lines = [_line(map(_text, table.columns)), _line(ruler), *(_line(map(_text, row)) for row in table.rows)]
+    return "\n".join(lines) + "".join(f"\n\n{_text(note)}" for note in table.notes)
+
+
+def _line(cells: object) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _commands(result: RunResult, part: str) -> str:
+    lines = [f"# {command.what}\n{command.line}" for command in result.commands if command.part == part]
+    return "```sh\n" + "\n".join(lines) + "\n```" if lines else ""
+
+
+def _text(value: str) -> str:
+    """Text that Markdown shows as it is, whatever an image is called."""
+    for character in "\\`*_[]<>|":
+        value = value.replace(character, "\\" + character)
+    return " ".join(value.splitlines())

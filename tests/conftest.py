@@ -1,0 +1,93 @@
+"""Fixtures that several folders share: the tiny classifier as a file, compiled once for each engine and batch size."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import models
+import pytest
+from places import CHECKPOINT, ROOT
+
+from modelport import engines
+from modelport.engines.base import CompileOptions
+from modelport.engines.compiler import compile_model
+from modelport.errors import EngineUnavailableError
+from modelport.job import run
+from modelport.offline import OfflineModel
+from modelport.results import RunResult
+from modelport.spec import Precision
+
+Compile = Callable[..., OfflineModel]
+
+
+@pytest.fixture(scope="session")
+def require_engine() -> Callable[[str], None]:
+    """`require_engine(name)`: skip the test, with the engine's own reason, where its runtime is not installed."""
+
+    def require(name: str) -> None:
+        try:
+            engines.load(name).version()
+        except EngineUnavailableError as error:
+            pytest.skip(str(error))
+
+    return require
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny classifier with a dynamic batch and its ModelSpec in the metadata. Not to be written to."""
+    return models.save(models.classifier(), tmp_path_factory.mktemp("onnx") / "tiny.onnx")
+
+
+@pytest.fixture(scope="session")
+def compiled(
+    tiny_onnx: Path, require_engine: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
+) -> Compile:
+    """`compiled(engine, batch_size, precision)`: the tiny classifier, compiled once a session. Not to be written to."""
+    root = tmp_path_factory.mktemp("offline")
+
+    @cache
+    def compile_once(engine: str, options: CompileOptions) -> OfflineModel:
+        name = f"{engine}-{options.precision}-{options.batch_size}"
+        return compile_model(tiny_onnx, root / name, engine=engine, options=options)
+
+    def compile_tiny(engine: str, batch_size: int = 1, precision: Precision = Precision.F32) -> OfflineModel:
+        require_engine(engine)
+        return compile_once(engine, CompileOptions(precision=precision, batch_size=batch_size))
+
+    return compile_tiny
+
+
+@pytest.fixture
+def copied(compiled: Compile, tmp_path: Path) -> Callable[..., Path]:
+    """`copied(engine)`: directory of a copy of the compiled tiny classifier, to be tampered with."""
+
+    def copy(engine: str = "null", batch_size: int = 1) -> Path:
+        return Path(shutil.copytree(compiled(engine, batch_size).path, tmp_path / f"copy-{engine}"))
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def checkpoint() -> Path:
+    """The CSPResNeXt50 that `make train` trained on digits; `make test` sees to it."""
+    if not CHECKPOINT.exists():
+        pytest.fail(f"{CHECKPOINT} is not there: run `make train` first (`make test` does)")
+    return CHECKPOINT
+
+
+@pytest.fixture(scope="session")
+def demo_directory(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Output of `modelport run recipes/digits.yaml`, whole, once a session. Not to be written to."""
+    directory = tmp_path_factory.mktemp("demo") / "run"
+    run(ROOT / "recipes" / "digits.yaml", directory, overrides={"performance.rounds": 5, "performance.warmup": 1})
+    return directory
+
+
+@pytest.fixture(scope="session")
+def demo(demo_directory: Path) -> RunResult:
+    """The demo's figures, read back from its `run.json`."""
+    return RunResult.read(demo_directory / "run.json")

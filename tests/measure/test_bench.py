@@ -1,0 +1,88 @@
+"""Pure inference: exactly so many batches, warmup apart, figures of the model that was asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelport.engines.base import SessionOptions
+from modelport.engines.null import FAULT
+from modelport.errors import FormatError, InferenceError
+from modelport.host import environment
+from modelport.measure.bench import bench
+from modelport.results import BenchResult
+
+
+def test_rounds_and_warmup_are_kept_apart(compiled):
+    result = bench(compiled("null", 4), rounds=7, warmup=3)
+
+    assert (result.rounds, len(result.latencies_s)) == (7, 7)
+    assert (result.warmup, len(result.warmup_s)) == (3, 3)
+    assert all(latency > 0 for latency in result.latencies_s + result.warmup_s)
+    assert result.wall_s >= sum(result.latencies_s)
+    assert result.throughput == pytest.approx(7 * 4 / result.wall_s)
+
+
+def test_the_result_says_what_ran_and_where(compiled):
+    model = compiled("null", 4)
+
+    result = bench(model, rounds=1, warmup=0, options=SessionOptions(threads=2))
+
+    assert (result.engine, result.engine_version) == ("null", model.manifest.engine.version)
+    assert (result.precision, result.executed_precision) == ("f32", "f32")
+    assert (result.batch_size, result.streams, result.threads) == (4, 1, 2)
+    assert result.warmup_s == ()
+    assert result.environment == environment()
+
+
+def test_a_directory_or_its_name_will_do(compiled):
+    path = compiled("null").path
+
+    assert bench(path, rounds=1, warmup=0).rounds == bench(str(path), rounds=1, warmup=0).rounds == 1
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_a_real_engine_is_measured(compiled, engine, tmp_path):
+    result = bench(compiled(engine, 4), rounds=3, warmup=1)
+
+    assert (result.engine, result.rounds, result.warmup) == (engine, 3, 1)
+    result.write(tmp_path / "bench.json")
+    assert BenchResult.read(tmp_path / "bench.json") == result
+
+
+def test_warmup_and_rounds_are_all_the_batches_that_run(compiled, monkeypatch):
+    model = compiled("null")
+
+    monkeypatch.setenv(FAULT, "infer-raise:6")
+    bench(model, rounds=3, warmup=2)
+
+    monkeypatch.setenv(FAULT, "infer-raise:5")
+    with pytest.raises(InferenceError, match="the null engine failed"):
+        bench(model, rounds=3, warmup=2)
+
+
+def test_progress_counts_the_rounds(compiled):
+    seen = []
+
+    bench(compiled("null"), rounds=3, warmup=2, progress=lambda *told: seen.append(told))
+
+    assert seen == [("bench null f32 batch 1", done, 3) for done in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(("rounds", "warmup"), [(0, 1), (-1, 0), (1, -1)])
+def test_impossible_counts_are_refused(compiled, rounds, warmup):
+    with pytest.raises(
+        ValueError, match=rf"rounds must be at least 1 and warmup at least 0, got {rounds} and {warmup}"
+    ):
+        bench(compiled("null"), rounds=rounds, warmup=warmup)
+
+
+def test_streams_run_rounds_at_once(compiled):
+    """Two rounds overlap, so their latencies add up to more than the wall time."""
+    result = bench(compiled("onnxruntime", 4), rounds=40, warmup=4, options=SessionOptions(streams=2))
+    assert (result.streams, result.rounds) == (2, 40)
+    assert sum(result.latencies_s) > result.wall_s
+
+
+def test_what_is_no_offline_model_is_refused(tmp_path):
+    with pytest.raises(FormatError, match="is not an offline model"):
+        bench(tmp_path)
