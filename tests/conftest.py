@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import models
 import pytest
+from chips import CANN_VERSION, STANDINS, engine_options
 from places import CHECKPOINT, ROOT
 
 from modelport import engines
@@ -21,6 +24,27 @@ from modelport.results import RunResult
 from modelport.spec import Precision
 
 Compile = Callable[..., OfflineModel]
+
+
+@pytest.fixture
+def ascend(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`ascend("ais_bench")`: from here on CANN and these packages seem to be installed; returns the toolkit's root."""
+
+    def install(*packages: str, atc: bool = True) -> Path:
+        root = tmp_path_factory.mktemp("toolkit")
+        (root / "x86_64-linux").mkdir()
+        (root / "x86_64-linux" / "ascend_toolkit_install.info").write_text(
+            f"package_name=Ascend-cann-toolkit\nversion={CANN_VERSION}\ninnerversion=V100R001C19\narch=x86_64\n"
+        )
+        monkeypatch.setenv("ASCEND_TOOLKIT_HOME", str(root))
+        programs = [str(STANDINS / "bin")] if atc else []
+        monkeypatch.setenv("PATH", os.pathsep.join([*programs, str(Path(sys.executable).parent), os.environ["PATH"]]))
+        monkeypatch.setenv(
+            "PYTHONPATH", os.pathsep.join(map(str, [STANDINS, *(STANDINS / f"with_{p}" for p in packages)]))
+        )
+        return root
+
+    return install
 
 
 @pytest.fixture(scope="session")
@@ -54,9 +78,9 @@ def compiled(
         name = f"{engine}-{options.precision}-{options.batch_size}"
         return compile_model(tiny_onnx, root / name, engine=engine, options=options)
 
-    def compile_tiny(engine: str, batch_size: int = 1, precision: Precision = Precision.F32) -> OfflineModel:
+    def compile_tiny(engine: str, batch_size: int = 1, precision: Precision | None = None) -> OfflineModel:
         require_engine(engine)
-        return compile_once(engine, CompileOptions(precision=precision, batch_size=batch_size))
+        return compile_once(engine, engine_options(engine, batch_size, precision))
 
     return compile_tiny
 

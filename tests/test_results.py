@@ -86,6 +86,7 @@ def make_stage(name: str, busy: float, get: float, put: float, wall: float = 2.0
         busy_s=busy,
         blocked_get_s=get,
         blocked_put_s=put,
+        finished_s=0.9 * wall,
         wall_s=wall,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +12,25 @@ from . import files
 from .data.labels import label_key, read_labels, require_in_range
 from .data.predictions import TOP, Predictions
 from .errors import DataError, FormatError
+from .guide.dump import is_dump, read_dump
 from .results import Accuracy, Gate, GateCheck, InferResult, Paired, Parity, ReferenceAccuracy
 
 PREDICTIONS_FILE = "predictions.parquet"
 INFER_FILE = "infer.json"
+_WITH_BACKGROUND = 1001
+
+log = logging.getLogger("modelport")
 
 
 def evaluate(
     directory: Path | str, labels: Path | str, output: Path | str | None = None, *, force: bool = False
 ) -> Accuracy:
-    """Evaluate a directory that `infer` made against a label file.
+    """Evaluate predictions against a label file.
 
     Args:
-        directory: holds `predictions.parquet` and `infer.json`.
-        labels: lines of `name class`, class from 0.
+        directory: made by `infer` (`predictions.parquet` and `infer.json`), or a dump directory of the guide's benchmark
+            tool or ais_bench (`{stem}_{k}.txt`, `.bin` or `.npy`).
+        labels: lines of `name class`, class from 0; or a folder of JSON files.
         output: where to write `result.json` in the guide's format; the full figures go beside it as `*.accuracy.json`.
         force: replace existing output.
 
@@ -33,11 +39,14 @@ def evaluate(
         DataError: a label is out of the model's range, or no image has a label.
     """
     directory = Path(directory)
-    result = InferResult.read(directory / INFER_FILE)
-    predictions = Predictions.read(directory / PREDICTIONS_FILE)
-    wanted = read_labels(labels)
-    require_in_range(wanted, result.model.num_classes, labels)
-    accuracy = count_topn(predictions, wanted, classes=result.model.num_classes, limited=result.limit is not None)
+    if not (directory / INFER_FILE).exists() and is_dump(directory):
+        accuracy = evaluate_dump(directory, labels)
+    else:
+        result = InferResult.read(directory / INFER_FILE)
+        classes, wanted = result.model.num_classes, read_labels(labels)
+        require_in_range(wanted, classes, labels)
+        predictions = Predictions.read(directory / PREDICTIONS_FILE)
+        accuracy = count_topn(predictions, wanted, classes=classes, limited=result.limit is not None)
     if output is not None:
         full = Path(output).with_suffix(".accuracy.json")
         for path in (Path(output), full):
@@ -45,6 +54,20 @@ def evaluate(
         accuracy.write(full)
         files.write_text(Path(output), guide_result(accuracy) + "\n")
     return accuracy
+
+
+def evaluate_dump(directory: Path | str, labels: Path | str) -> Accuracy:
+    """Evaluate a dump directory. Labels of a model of 1001 classes move up by one, as the guide's script has it.
+
+    Such models (TensorFlow's) keep class 0 for the background, while label files count ImageNet's classes from 0.
+    """
+    predictions, classes = read_dump(directory)
+    wanted = read_labels(labels)
+    if classes == _WITH_BACKGROUND:
+        log.warning("%s: 1001 classes: class 0 is taken for the background and every label moved up by one", directory)
+        wanted = {key: label + 1 for key, label in wanted.items()}
+    require_in_range(wanted, classes, labels)
+    return count_topn(predictions, wanted, classes=classes)
 
 
 def count_topn(predictions: Predictions, labels: dict[str, int], *, classes: int, limited: bool = False) -> Accuracy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -10,11 +11,12 @@ from . import files
 from .accuracy import INFER_FILE, PREDICTIONS_FILE
 from .data.decode import Decoder
 from .data.labels import read_labels, require_in_range
-from .data.predictions import writing
+from .data.predictions import Prediction, writing
 from .data.source import Source, open_source
 from .engines import load
 from .engines.base import Session, SessionOptions
 from .errors import DataError
+from .exclusive import warn_if_busy, watch
 from .host import environment
 from .offline import OfflineModel
 from .pipeline import Pipeline, PipelineOptions
@@ -81,7 +83,9 @@ def infer(  # noqa: PLR0913
     source = prepare_source(images, labels, model.manifest.model, options.limit)
     with load(model.manifest.engine.name).open(model, options.session) as session:
         work = Work(target=describe(model, options.session), spec=model.manifest.model, source=source, options=options)
-        return classify(session, work, output, force=force, progress=progress)
+        result = classify(session, work, output, force=force, progress=progress)
+    warn_if_busy(f"{model.label}, {result.images:,} images", result.hygiene)
+    return result
 
 
 def prepare_source(
@@ -111,6 +115,7 @@ def describe(model: OfflineModel, options: SessionOptions) -> Target:
         batch_size=m.batch_size,
         streams=options.streams,
         threads=options.threads,
+        devices=options.devices,
     )
 
 
@@ -118,27 +123,36 @@ def classify(
     session: Session, work: Work, output: Path | str, *, force: bool = False, progress: Progress = silent
 ) -> InferResult:
     """Run planned work through an open session and write what came out; `infer` is the way in for users."""
-    target, spec, source, options = work.target, work.spec, work.source, work.options
-    pipeline = Pipeline(session, Decoder(spec.preprocess), options.pipeline)
     with files.new_directory(Path(output), marker=INFER_FILE, force=force) as directory:
-        start = perf_counter()
-        with writing(directory / PREDICTIONS_FILE, spec.num_classes, all_scores=options.pipeline.keep_scores) as writer:
-            for done, prediction in enumerate(pipeline.run(source), start=1):
-                writer.write(prediction)
-                progress(f"infer {target.name}", done, len(source))
-        wall = perf_counter() - start
-        result = InferResult(
-            **target.model_dump(),
-            model=spec,
-            images=len(source),
-            failures=len(pipeline.bad_images),
-            limit=options.limit,
-            source=source.where,
-            e2e=EndToEnd(throughput=len(source) / wall, wall_s=wall),
-            interface=pipeline.interface,
-            stages=pipeline.stages,
-            bad_images=tuple(pipeline.bad_images),
-            environment=environment(),
-        )
+        path, classes = directory / PREDICTIONS_FILE, work.spec.num_classes
+        with writing(path, classes, all_scores=work.options.pipeline.keep_scores) as writer:
+            result = run_work(session, work, writer.write, progress)
         result.write(directory / INFER_FILE)
     return result
+
+
+def run_work(
+    session: Session, work: Work, write: Callable[[Prediction], None], progress: Progress = silent
+) -> InferResult:
+    """Run planned work through an open session; `write` gets each prediction, in input order."""
+    pipeline = Pipeline(session, Decoder(work.spec.preprocess), work.options.pipeline)
+    with watch() as watched:
+        start = perf_counter()
+        for done, prediction in enumerate(pipeline.run(work.source), start=1):
+            write(prediction)
+            progress(f"infer {work.target.name}", done, len(work.source))
+        wall = perf_counter() - start
+    return InferResult(
+        **work.target.model_dump(),
+        model=work.spec,
+        images=len(work.source),
+        failures=len(pipeline.bad_images),
+        limit=work.options.limit,
+        source=work.source.where,
+        e2e=EndToEnd(throughput=len(work.source) / wall, wall_s=wall),
+        interface=pipeline.interface,
+        stages=pipeline.stages,
+        bad_images=tuple(pipeline.bad_images),
+        environment=environment(),
+        hygiene=watched.hygiene,
+    )

@@ -52,7 +52,10 @@ class HostFingerprint(Record):
 
 
 class Manifest(Record):
-    """`manifest.json`. Every file of the directory is listed with its sha256; nothing else may lie there."""
+    """`manifest.json`. Every file of the directory is listed with its sha256; nothing else may lie there.
+
+    `device` is the accelerator that it was compiled for, such as Ascend310; None for the processor in `host`.
+    """
 
     format: Literal["modelport.offline-model"] = "modelport.offline-model"
     format_version: Literal[1] = 1
@@ -65,6 +68,7 @@ class Manifest(Record):
     model: ModelSpec
     onnx_sha256: str
     host: HostFingerprint | None
+    device: str | None = None
     files: dict[str, str]
 
     @field_validator("files")

@@ -82,9 +82,11 @@ class _Meter:
         self.name, self.workers, self._lock = name, workers, Lock()
         self.items = self.images = self.failures = 0
         self.busy = self.blocked_get = self.blocked_put = 0.0
+        self.finished = self.started = perf_counter()
 
     def add(self, **amounts: float) -> None:
         with self._lock:
+            self.finished = perf_counter()
             for name, amount in amounts.items():
                 setattr(self, name, getattr(self, name) + amount)
 
@@ -98,6 +100,7 @@ class _Meter:
             busy_s=self.busy,
             blocked_get_s=self.blocked_get,
             blocked_put_s=self.blocked_put,
+            finished_s=self.finished - self.started,
             wall_s=wall,
         )
 

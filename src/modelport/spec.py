@@ -19,6 +19,7 @@ class Precision(StrEnum):
 
     F32 = "f32"
     BF16 = "bf16"
+    FP16 = "fp16"
 
 
 class Interpolation(StrEnum):

@@ -393,3 +393,32 @@ def test_open_image_does_not_decode_pixels(photographs, encode):
     """The size of a file can be asked for without paying for its pixels, even where they are damaged."""
     data = encode(photographs["china"], "JPEG")
     assert open_image(data[: len(data) // 2]).size == (640, 427)
+
+
+@pytest.mark.parametrize("order", list(ColorOrder))
+def test_a_uint8_buffer_gets_the_pixels_in_rgb_order_whatever_the_network_wants(encode, order):
+    preprocess = Preprocess(input_size=(3, 10, 14), crop_pct=1.0, color_order=order)
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 14, 3), dtype=np.uint8)
+    out = np.zeros((10, 14, 3), np.uint8)
+
+    Decoder(preprocess)(IMAGE, encode(Image.fromarray(pixels)), out)
+
+    np.testing.assert_array_equal(out, pixels)
+
+
+def test_a_grey_uint8_buffer_keeps_its_channel(encode):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+    out = np.zeros((8, 8, 1), np.uint8)
+
+    Decoder(Preprocess(input_size=(1, 8, 8), crop_pct=1.0, mean=(0.5,), std=(0.5,)))(
+        IMAGE, encode(Image.fromarray(pixels)), out
+    )
+
+    np.testing.assert_array_equal(out[..., 0], pixels)
+
+
+def test_preprocessed_floats_do_not_fit_a_uint8_buffer():
+    with pytest.raises(
+        DataError, match="is preprocessed float32 data, and this model takes uint8 pixels: give it images"
+    ):
+        Decoder(SMALL)(RAW, bytes(4 * 3 * 32 * 32), np.zeros((32, 32, 3), np.uint8))

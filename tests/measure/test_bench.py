@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+
+import numpy as np
 import pytest
 
-from modelport.engines.base import SessionOptions
+from modelport.engines.base import Session, SessionOptions
 from modelport.engines.null import FAULT
 from modelport.errors import FormatError, InferenceError
 from modelport.host import environment
-from modelport.measure.bench import bench
+from modelport.measure.bench import bench, run_rounds
+from modelport.offline import TensorSpec
 from modelport.results import BenchResult
 
 
@@ -76,11 +80,29 @@ def test_impossible_counts_are_refused(compiled, rounds, warmup):
         bench(compiled("null"), rounds=rounds, warmup=warmup)
 
 
-def test_streams_run_rounds_at_once(compiled):
-    """Two rounds overlap, so their latencies add up to more than the wall time."""
-    result = bench(compiled("onnxruntime", 4), rounds=40, warmup=4, options=SessionOptions(streams=2))
-    assert (result.streams, result.rounds) == (2, 40)
-    assert sum(result.latencies_s) > result.wall_s
+class MeetingSession(Session):
+    """Answers only when two batches are being run at once."""
+
+    def __init__(self):
+        image, scores = (
+            TensorSpec(name=n, dtype="float32", shape=s, layout="") for n, s in (("i", (1, 2)), ("s", (1, 3)))
+        )
+        super().__init__("meeting", (image, scores), 2)
+        self._meeting = threading.Barrier(2, timeout=20)
+
+    def _infer(self, batch):
+        self._meeting.wait()
+        return np.zeros((1, 3), np.float32)
+
+
+def test_streams_run_rounds_at_once():
+    latencies, _ = run_rounds(MeetingSession(), np.zeros((1, 2), np.float32), 6, lambda done, total: None)
+    assert len(latencies) == 6
+
+
+def test_streams_are_stated(compiled):
+    result = bench(compiled("onnxruntime", 4), rounds=7, warmup=4, options=SessionOptions(streams=2))
+    assert (result.streams, result.rounds, result.warmup) == (2, 7, 4)
 
 
 def test_what_is_no_offline_model_is_refused(tmp_path):

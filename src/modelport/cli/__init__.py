@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from importlib import import_module
 
 import click
 
 from .. import __version__
 from ..errors import ModelportError
+from .lazy import LazyGroup
 
 _COMMANDS = {  # name: module in this package that defines `command`; in the order of a model's way
     "run": "run",
@@ -20,34 +20,19 @@ _COMMANDS = {  # name: module in this package that defines `command`; in the ord
     "compile": "compile",
     "infer": "infer",
     "evaluate": "evaluate",
+    "forecast-fp16": "forecast_fp16",
     "bench": "bench",
+    "guide": "guide",
     "doctor": "doctor",
 }
 
 
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in _COMMANDS:
-            return None
-        return import_module(f"{__name__}.{_COMMANDS[name]}").command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            from difflib import get_close_matches
-
-            close = get_close_matches(args[0], _COMMANDS, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(_COMMANDS)}."
-            raise click.UsageError(f"No such command {args[0]!r}. {hint}", ctx) from error
-
-
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup,
+    package=__name__,
+    table=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, message="modelport %(version)s")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors on stderr.")
 def cli(quiet: bool) -> None:

@@ -18,8 +18,9 @@ from .shared import PATH, emit, json_option, progress, session_options
 @session_options
 @json_option
 def command(
-    models: tuple[Path, ...], rounds: int, warmup: int, streams: int, threads: int | None, as_json: bool
-) -> None:
+    models: tuple[Path, ...], rounds: int, warmup: int, streams: int, threads: int | None, devices: tuple[int, ...],
+    as_json: bool,
+) -> None:  # fmt: skip
     """Measure pure inference of offline models on random input.
 
     Several models of different batch sizes make one table. With --json, one model gives one document, several a list.
@@ -28,7 +29,7 @@ def command(
     from ..measure.bench import bench
     from ..report.rows import bench_table
 
-    options = SessionOptions(streams=streams, threads=threads)
+    options = SessionOptions(streams=streams, threads=threads, devices=devices)
     with progress() as update:
         results = [bench(model, rounds=rounds, warmup=warmup, options=options, progress=update) for model in models]
     documents = [result.jsonable() for result in results]

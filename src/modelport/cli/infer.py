@@ -29,7 +29,7 @@ from .shared import PATH, emit, force_option, json_option, progress, session_opt
 @json_option
 def command(
     model: Path, images: Path, labels: Path | None, limit: int | None, scores: bool, on_bad_image: str, decoders: int | None,
-    streams: int, threads: int | None, output: Path, force: bool, as_json: bool,
+    streams: int, threads: int | None, devices: tuple[int, ...], output: Path, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Classify images with an offline model.
 
@@ -43,7 +43,7 @@ def command(
 
     options = InferOptions(
         limit=limit,
-        session=SessionOptions(streams=streams, threads=threads),
+        session=SessionOptions(streams=streams, threads=threads, devices=devices),
         pipeline=PipelineOptions(
             decoders=decoders or usable_cores(), count_bad_images=on_bad_image == "count", keep_scores=scores
         ),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PRECISIONS = ("f32", "bf16")
+PRECISIONS = ("f32", "bf16", "fp16")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 PATH = click.Path(path_type=Path)
 _BAR_AFTER_S = 1.0
@@ -31,13 +31,34 @@ force_option = click.option("--force", is_flag=True, help="Replace existing outp
 
 
 def session_options(command: F) -> F:
-    """--streams and --threads."""
+    """--streams, --threads and --device."""
+    command = click.option(
+        "--device",
+        "devices",
+        callback=device_numbers,
+        default="0",
+        show_default=True,
+        metavar="N,N…",
+        help="Devices of an accelerator, used together.",
+    )(command)
     command = click.option(
         "--threads", type=click.IntRange(min=1), help="Cores in all; the engine's choice if left out."
     )(command)
     return click.option(
-        "--streams", type=click.IntRange(min=1), default=1, show_default=True, help="Batches run at once."
+        "--streams",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Batches run at once on each device.",
     )(command)
+
+
+def device_numbers(_: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    """Numbers with commas between, such as `0,1,2,3`."""
+    parts = [part.strip() for part in value.split(",")]
+    if not all(part.isdecimal() for part in parts) or len({int(part) for part in parts}) < len(parts):
+        raise click.BadParameter(f"{value!r}: expected different numbers from 0, such as 0 or 0,1,2,3", param=parameter)
+    return tuple(int(part) for part in parts)
 
 
 def preprocess_options(command: F) -> F:

@@ -45,13 +45,21 @@ class Decoder:
         self._channels = tuple(order)
 
     def __call__(self, sample: Sample, data: bytes, out: np.ndarray) -> None:
-        """Decode `data`, the bytes of the sample's file, into `out` (float32, channels x height x width).
+        """Decode `data`, the bytes of the sample's file, into `out`.
+
+        Args:
+            sample: whose file it is.
+            data: its bytes.
+            out: float32, channels x height x width; or uint8, height x width x channels, for a network that normalises
+                and orders the channels itself: resized and cropped pixels, in RGB order.
 
         Raises:
             DataError: the bytes are no image, a truncated one, or one too large to be decoded safely.
         """
         if sample.path.suffix.lower() == RAW_SUFFIX:
             self._raw(data, out)
+        elif out.dtype == np.uint8:
+            out[:] = self.pixels(data).reshape(out.shape)
         else:
             self.normalize(self.pixels(data), out)
 
@@ -73,6 +81,8 @@ class Decoder:
             np.take(self._tables[index], pixels[:, :, channel], out=out[index], mode="clip")
 
     def _raw(self, data: bytes, out: np.ndarray) -> None:
+        if out.dtype != np.float32:
+            raise DataError(f"is preprocessed float32 data, and this model takes {out.dtype} pixels: give it images")
         if len(data) != out.nbytes:
             shape = "x".join(map(str, self.shape))
             raise DataError(f"holds {len(data)} bytes; preprocessed float32 {shape} has {out.nbytes}")

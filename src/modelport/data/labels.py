@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from ..errors import DataError, FormatError
@@ -17,10 +18,15 @@ def label_key(name: str) -> str:
 def read_labels(path: Path | str) -> dict[str, int]:
     """Read lines of `name class`, class counted from 0; keys are `label_key(name)`.
 
+    A directory is read as the relatives of the guide's script do: one JSON file per image, named like it, whose class is
+    `image.annotations[0].category_id`.
+
     Raises:
         FormatError: the file cannot be read, a line is malformed, a name comes twice; the message has the line's number.
     """
     path = Path(path)
+    if path.is_dir():
+        return _read_json_labels(path)
     labels: dict[str, int] = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
@@ -34,6 +40,24 @@ def read_labels(path: Path | str) -> dict[str, int]:
         labels[key] = int(text)
     if not labels:
         raise FormatError(f"{path}: holds no labels; expected lines of `name class`")
+    return labels
+
+
+def _read_json_labels(directory: Path) -> dict[str, int]:
+    labels: dict[str, int] = {}
+    for path in sorted(directory.glob("*.json")):
+        try:
+            label = json.loads(read_text(path))["image"]["annotations"][0]["category_id"]
+        except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
+            raise FormatError(f"{path}: expected image.annotations[0].category_id, found none ({error})") from error
+        if not isinstance(label, int) or isinstance(label, bool) or label < 0:
+            raise FormatError(f"{path}: image.annotations[0].category_id is {label!r}, expected a class from 0")
+        key = label_key(path.name)
+        if key in labels:
+            raise FormatError(f"{path}: {key!r} is labelled a second time")
+        labels[key] = label
+    if not labels:
+        raise FormatError(f"{directory}: holds no .json label files")
     return labels
 
 

@@ -11,6 +11,7 @@ from ..offline import OfflineModel
 from .base import Engine, Session, SessionOptions
 
 _TABLE = {
+    "ascend": "ascend:AscendEngine",
     "null": "null:NullEngine",
     "onnxruntime": "onnxruntime:OnnxRuntimeEngine",
     "openvino": "openvino:OpenVinoEngine",

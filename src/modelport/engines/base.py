@@ -10,19 +10,32 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from ..errors import EngineUnavailableError, InferenceError
+from ..errors import CompileError, EngineUnavailableError, InferenceError
 from ..graph import ClassifierGraph
 from ..host import fingerprint
 from ..offline import OfflineModel, TensorSpec
 from ..spec import ModelSpec, Precision
 
+UNKNOWN_VERSION = "unknown"  # of a runtime that does not say; nothing is concluded from it
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompileOptions:
-    """What to compile for: precision and the fixed batch size."""
+    """What to compile for.
+
+    Attributes:
+        precision: arithmetic of the heavy operators.
+        batch_size: fixed.
+        soc_version: the chip, such as Ascend310, for an engine that compiles for one; None asks the chip in this machine.
+        aipp: take uint8 N x height x width x channels; the offline model subtracts the mean and divides itself.
+        log: level of the compiler's own log, where it has one.
+    """
 
     precision: Precision = Precision.F32
     batch_size: int = 1
+    soc_version: str | None = None
+    aipp: bool = False
+    log: str = "error"
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -31,24 +44,48 @@ class CompileOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionOptions:
-    """How to run: `streams` batches at once, on `threads` cores in all (None: the engine's choice)."""
+    """How to run.
+
+    Attributes:
+        streams: batches at once on each device.
+        threads: cores in all; None is the engine's choice.
+        devices: numbers of the accelerators; the processor of this machine is device 0.
+    """
 
     streams: int = 1
     threads: int | None = None
+    devices: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
         if self.streams < 1:
             raise ValueError(f"streams must be at least 1, got {self.streams}")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be at least 1, got {self.threads}")
+        if not self.devices or min(self.devices) < 0 or len(set(self.devices)) < len(self.devices):
+            raise ValueError(f"devices must be different numbers from 0, at least one; got {self.devices}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compiled:
-    """What an engine's compiler left in the directory, and the precision that it really chose."""
+    """What an engine's compiler left in the directory, and the precision that it really chose.
+
+    Attributes:
+        files: names of what it left.
+        executed: precision of the heavy operators.
+        uint8_input: whether the model takes uint8 NHWC, and not float32 NCHW.
+    """
 
     files: tuple[str, ...]
     executed: Precision
+    uint8_input: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What compiling would run: a command and the text files that it reads besides the ONNX file, by name."""
+
+    command: tuple[str, ...]
+    files: dict[str, str]
 
 
 class Session(ABC):
@@ -74,7 +111,8 @@ class Session(ABC):
         """Run one batch.
 
         Args:
-            batch: float32, batch size x channels x height x width, as the manifest's input says.
+            batch: float32, batch size x channels x height x width, or uint8, batch size x height x width x channels, as
+                the manifest's input says.
 
         Returns:
             Scores, float32, batch size x classes; the caller's own copy.
@@ -96,6 +134,13 @@ class Session(ABC):
                 "was --num-classes right?"
             )
         return scores
+
+    def random_batch(self) -> np.ndarray:
+        """A batch of noise that fits the input, the same every time: for measuring, where the scores do not matter."""
+        rng = np.random.default_rng(0)
+        if self._dtype == np.uint8:
+            return rng.integers(0, 256, self.input.shape, dtype=np.uint8)
+        return rng.standard_normal(self.input.shape, dtype=np.float32)
 
     @abstractmethod
     def _infer(self, batch: np.ndarray) -> np.ndarray:
@@ -122,6 +167,7 @@ class Engine(ABC):
     extra: ClassVar[str | None]  # what to pip-install: modelport[extra]
     precisions: ClassVar[tuple[Precision, ...]]
     portable: ClassVar[bool] = False  # True where an offline model may move to another kind of processor
+    accelerator: ClassVar[bool] = False  # True where it compiles for a chip of its own and runs on several devices
 
     @abstractmethod
     def version(self) -> str:
@@ -130,6 +176,30 @@ class Engine(ABC):
         Raises:
             EngineUnavailableError: it is not installed.
         """
+
+    def running_version(self) -> str:
+        """Version of what would run a model here, where that is not what compiles it."""
+        return self.version()
+
+    def resolve(self, options: CompileOptions) -> CompileOptions:
+        """Check what is asked for, and fill in what only the engine knows.
+
+        Raises:
+            CompileError: the engine does not offer it.
+        """
+        if options.precision not in self.precisions:
+            raise CompileError(
+                f"{self.title} does not offer {options.precision} here; it offers {', '.join(self.precisions)}"
+            )
+        if not self.accelerator and (options.soc_version or options.aipp):
+            raise CompileError(
+                f"{self.title} compiles for this machine's processor: --soc-version and --aipp are for an accelerator"
+            )
+        return options
+
+    def plan(self, graph: ClassifierGraph, spec: ModelSpec, options: CompileOptions) -> Plan | None:
+        """The command that compiling would run, for resolved options; None where the engine compiles by no command."""
+        return None
 
     @abstractmethod
     def compile_into(
@@ -153,8 +223,13 @@ class Engine(ABC):
         Raises:
             EngineUnavailableError: the runtime is missing, is another version, or this is another kind of processor.
         """
-        manifest, installed = model.manifest, self.version()
-        if manifest.engine.version != installed:
+        if not self.accelerator and options.devices != (0,):
+            raise EngineUnavailableError(
+                f"{self.title} runs on this machine's processor, which is device 0; "
+                f"it has no device {', '.join(map(str, sorted(set(options.devices) - {0})))}"
+            )
+        manifest, installed = model.manifest, self.running_version()
+        if installed != manifest.engine.version and UNKNOWN_VERSION not in (installed, manifest.engine.version):
             raise EngineUnavailableError(
                 f"{model.path}: was compiled with {self.title} {manifest.engine.version}, installed is {installed}; "
                 "compile it again"

@@ -105,11 +105,7 @@ def load_weights(network: Any, checkpoint: Path, pins: dict[str, str]) -> str:
     Raises:
         CheckpointError: missing, not a checkpoint, would run code, another digest, or keys that do not fit.
     """
-    checkpoint = Path(checkpoint)
-    if not checkpoint.is_file():
-        raise CheckpointError(
-            f"{checkpoint}: no such checkpoint file; --random-weights serves where only speed is asked"
-        )
+    checkpoint = _existing(checkpoint)
     for algorithm, expected in pins.items():
         actual = files.digest(checkpoint, algorithm)
         if actual != expected.lower():
@@ -125,6 +121,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     timm = runtime()
     import torch
 
+    checkpoint = _existing(checkpoint)
     if checkpoint.suffix not in SUFFIXES:
         raise CheckpointError(
             f"{checkpoint}: is no kind of checkpoint that is read here; accepted: {', '.join(SUFFIXES)}"
@@ -137,6 +134,13 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     if not tensors:
         raise CheckpointError(f"{checkpoint}: holds no state_dict (a mapping of names to tensors)")
     return state
+
+
+def _existing(checkpoint: Path | str) -> Path:
+    path = Path(checkpoint)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint file; --random-weights serves where only speed is asked")
+    return path
 
 
 def _fit(network: Any, state: dict[str, Any], checkpoint: Path) -> None:
@@ -187,3 +191,20 @@ def _why_unreadable(error: BaseException, checkpoint: Path) -> str:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
+def classes_of(arch: str, checkpoint: Path) -> int:
+    """Number of classes of a checkpoint, from the shape of its classifier's bias or weight.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, or has no classifier under the architecture's name for it.
+    """
+    network = build_network(arch, None, None)
+    name = network.pretrained_cfg.get("classifier")
+    state = read_state(checkpoint)
+    weight = state.get(f"{name}.weight") if isinstance(name, str) else None
+    if weight is None:
+        raise CheckpointError(
+            f"{checkpoint}: has no {name}.weight, so it does not fit {arch}; is it another network's?"
+        )
+    return int(weight.shape[0])

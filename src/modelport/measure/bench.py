@@ -12,6 +12,7 @@ import numpy as np
 
 from ..engines import load
 from ..engines.base import Session, SessionOptions
+from ..exclusive import warn_if_busy, watch
 from ..host import environment
 from ..inference import describe
 from ..offline import OfflineModel
@@ -44,20 +45,22 @@ def bench(
     if not isinstance(model, OfflineModel):
         model = OfflineModel.load(Path(model))
     options = options or SessionOptions()
-    with load(model.manifest.engine.name).open(model, options) as session:
+    with watch() as watched, load(model.manifest.engine.name).open(model, options) as session:
         batch = np.random.default_rng(0).standard_normal(session.input.shape, dtype=np.float32)
-        before, _ = _rounds(session, batch, warmup, partial(silent, ""))
-        counted, wall = _rounds(session, batch, rounds, partial(progress, f"bench {model.label}"))
+        before, _ = run_rounds(session, batch, warmup, partial(silent, ""))
+        counted, wall = run_rounds(session, batch, rounds, partial(progress, f"bench {model.label}"))
+    warn_if_busy(f"bench {model.label}", watched.hygiene)
     return BenchResult(
         **describe(model, options).model_dump(),
         warmup_s=before,
         latencies_s=counted,
         wall_s=wall,
         environment=environment(),
+        hygiene=watched.hygiene,
     )
 
 
-def _rounds(
+def run_rounds(
     session: Session, batch: np.ndarray, count: int, progress: Callable[[int, int], None]
 ) -> tuple[tuple[float, ...], float]:
     """Latency of each round and the wall time of all; as many at once as the session has slots."""

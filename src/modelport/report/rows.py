@@ -10,6 +10,7 @@ from ..results import (
     BenchResult,
     Gate,
     GateCheck,
+    Hygiene,
     InferResult,
     Paired,
     Parity,
@@ -17,6 +18,8 @@ from ..results import (
     RunResult,
     TargetResult,
 )
+
+DISAGREEMENT = 0.1  # between pure inference and the real-data run, beyond which the reports say so
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,25 @@ def _summary_notes(result: RunResult) -> list[str]:
         notes.append(f"Lost / gained: images right by {result.source_name} and wrong here / the other way round.")
     if any(target.parity for target in result.targets):
         notes.append("Relative error: largest score difference from the source, as a share of its largest score.")
-    return notes
+    return notes + [note for target in result.targets for note in _disturbed(target)]
+
+
+def _disturbed(target: TargetResult) -> list[str]:
+    """A note where any of a target's measurements was disturbed."""
+    measured = [(f"pure inference, batch {bench.batch_size}", bench.hygiene) for bench in target.performance]
+    measured.append(("the real-data run", target.inference.hygiene))
+    busy = [f"{what}: {hygiene.text}" for what, hygiene in measured if hygiene is not None and hygiene.busy]
+    if not busy:
+        return []
+    return [
+        f"{target.name}: the machine was busy in {len(busy)} of {len(measured)} measurements, so its speeds are doubtful "
+        f"(first: {busy[0]})."
+    ]
+
+
+def _busy(what: str, hygiene: Hygiene | None) -> list[str]:
+    """A note where one measurement was disturbed."""
+    return [f"{what}: the machine was busy: {hygiene.text}."] if hygiene is not None and hygiene.busy else []
 
 
 def accuracy(result: RunResult) -> Table | None:
@@ -178,7 +199,8 @@ def bench_table(results: Iterable[BenchResult], title: str) -> Table:
     first = results[0]
     notes = [
         f"{first.engine} {first.engine_version}, {first.executed_precision}; {first.rounds} rounds after {first.warmup} of warmup; "
-        "latency in milliseconds per batch."
+        "latency in milliseconds per batch.",
+        *(note for bench in results for note in _busy(f"Batch {bench.batch_size}", bench.hygiene)),
     ]
     return Table(title, columns, rows, frozenset(range(9)), notes)
 
@@ -189,7 +211,7 @@ def three_speeds(result: RunResult) -> Table:
     rows = []
     for target in result.targets:
         run = target.inference
-        pure = next((b.throughput for b in target.performance if b.batch_size == run.batch_size), None)
+        pure = target.pure_counterpart.throughput if target.pure_counterpart else None
         rows.append(
             (
                 target.name,
@@ -203,9 +225,22 @@ def three_speeds(result: RunResult) -> Table:
         )
     notes = [
         "Images a second. Pure: one prepared batch again and again. Interface: images of the real-data run ÷ time in which the "
-        "engine was executing. End to end: from file on disk to TopN. The real-data figures count; pure inference is a quick look."
+        "engine was executing. End to end: from file on disk to TopN. The real-data figures count; pure inference is a quick look.",
+        *(note for target in result.targets for note in _disagreement(target)),
     ]
     return Table("Three speeds", columns, rows, frozenset(range(1, 6)), notes)
+
+
+def _disagreement(target: TargetResult) -> list[str]:
+    """A note where pure inference tells another speed than the real-data run."""
+    share, pure, run = target.pure_disagreement, target.pure_counterpart, target.inference
+    if share is None or pure is None or abs(share) <= DISAGREEMENT:
+        return []
+    where = "above" if share > 0 else "below"
+    return [
+        f"{target.name}: pure inference ({pure.throughput:,.1f}) is {abs(share):.0%} {where} the interface throughput of the "
+        f"real-data run ({run.interface.throughput:,.1f}) at batch {run.batch_size}; the real-data figure counts."
+    ]
 
 
 def stages(run: InferResult, title: str) -> Table:
@@ -238,6 +273,7 @@ def stages(run: InferResult, title: str) -> Table:
         for stage in run.stages
     ]
     notes = [f"{run.images:,} images in {run.e2e.wall_s:.2f} s; seconds are summed over a stage's workers."]
+    notes += _busy("Real-data run", run.hygiene)
     return Table(title, columns, rows, frozenset(range(1, 10)), notes)
 
 

@@ -1,0 +1,122 @@
+"""The near end of `ascend_worker.py`: one device in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import EngineUnavailableError, InferenceError
+from ..offline import OfflineModel, TensorSpec
+
+_WORKER = Path(__file__).with_name("ascend_worker.py")
+_SHARED_MEMORY = Path("/dev/shm")
+_CLOSING_S = 10
+_log = logging.getLogger(__name__)
+
+
+class Device:
+    """An .om file on one device. Starting begins to load it; `infer` is for one thread at a time."""
+
+    def __init__(self, number: int, om: Path, tensor: TensorSpec) -> None:
+        self.number, self.runtime = number, ""
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
+        folder = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
+        self._buffer = tempfile.NamedTemporaryFile(prefix="modelport-", dir=folder)  # noqa: SIM115 - likewise
+        self._input = np.memmap(self._buffer.name, tensor.dtype, "w+", shape=tensor.shape)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", _WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
+        )
+        self._send(
+            {
+                "device": number,
+                "model": str(om.resolve()),
+                "buffer": self._buffer.name,
+                "dtype": tensor.dtype,
+                "shape": tensor.shape,
+            }
+        )
+
+    def wait_until_ready(self, model: OfflineModel) -> None:
+        """Wait for the model to be loaded.
+
+        Raises:
+            EngineUnavailableError: no runtime is installed.
+            InferenceError: the runtime refused the model or the device.
+        """
+        reply, compiled_for = self._receive(str(model.path)), model.manifest.device
+        other = reply.get("soc") and compiled_for and reply["soc"].lower() != compiled_for.lower()
+        chips = f"it was compiled for {compiled_for}, device {self.number} is {reply.get('soc')}"
+        if reason := reply.get("unavailable"):
+            raise EngineUnavailableError(f"{model.path}: Ascend CANN cannot run it here: {reason}")
+        if reason := reply.get("error"):
+            raise InferenceError(
+                f"{model.path}: Ascend CANN cannot open it on device {self.number}: {reason}"
+                + (f"; {chips}: compile it with --soc-version {reply['soc']}" if other else "")
+            )
+        if other:
+            _log.warning("%s: %s; it opened all the same", model.path, chips)
+        self.runtime = reply["ready"]
+        self._buffer.close()  # both sides have mapped it; nothing is left behind whatever happens
+
+    def infer(self, batch: np.ndarray, where: str) -> np.ndarray:
+        """Run one batch; `where` names the model in errors."""
+        np.copyto(self._input, batch)
+        self._send({})
+        reply = self._receive(where)
+        if reason := reply.get("error"):
+            raise InferenceError(f"{where}: Ascend CANN failed on device {self.number}: {reason}")
+        scores = np.empty(reply["shape"], np.float32)
+        assert self._process.stdout is not None
+        if self._process.stdout.readinto(memoryview(scores).cast("B")) != scores.nbytes:
+            raise self._died(where)
+        return scores
+
+    def close(self) -> None:
+        """End the process; calling it twice is fine."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with suppress(OSError):  # it had died with a request unread
+                    stream.close()
+        try:
+            self._process.wait(_CLOSING_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._buffer.close()
+        self._errors.close()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        with suppress(OSError):  # it died; receiving says how
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def _receive(self, where: str) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        if line := self._process.stdout.readline():
+            return json.loads(line)
+        raise self._died(where)
+
+    def _died(self, where: str) -> InferenceError:
+        code = self._process.wait()
+        self._errors.seek(0)
+        last = self._errors.read().decode(errors="replace").strip().splitlines()[-1:] or ["it printed nothing"]
+        return InferenceError(
+            f"{where}: Ascend CANN's process for device {self.number} died (exit code {code}): {last[0]}; open it again"
+        )
+
+
+def ask_soc() -> str | None:
+    """Name of the chip in this machine, such as Ascend310P3; None where there is none to ask."""
+    done = subprocess.run(
+        [sys.executable, "-P", _WORKER], input=b'{"ask": "soc"}\n', stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    return json.loads(done.stdout)["soc"] if done.returncode == 0 else None

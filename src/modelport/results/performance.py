@@ -1,0 +1,214 @@
+"""Speed: pure inference by rounds, and real-data runs by stages."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from pydantic import computed_field
+
+from ..spec import ModelSpec, Precision
+from .base import Environment, Result
+
+
+class LatencySummary(Result):
+    """Latency of one batch in milliseconds."""
+
+    mean: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    max: float
+
+    @classmethod
+    def of(cls, seconds: tuple[float, ...]) -> LatencySummary:
+        """Summary of raw latencies; percentiles are interpolated linearly between order statistics (NumPy's default)."""
+        ms = np.asarray(seconds) * 1e3
+        p50, p90, p95, p99 = np.percentile(ms, [50, 90, 95, 99])
+        return cls(mean=ms.mean(), p50=p50, p90=p90, p95=p95, p99=p99, max=ms.max())
+
+
+class Target(Result):
+    """What was run: engine, precision asked for and really executed, batch size, and how it was opened."""
+
+    engine: str
+    engine_version: str
+    precision: Precision
+    executed_precision: Precision
+    batch_size: int
+    streams: int = 1
+    threads: int | None = None
+    devices: tuple[int, ...] = (0,)
+
+    @property
+    def name(self) -> str:
+        """Engine and precision, such as `openvino-bf16`."""
+        return f"{self.engine}-{self.precision}"
+
+
+class Hygiene(Result):
+    """What else the machine did around a measurement.
+
+    Attributes:
+        busy_before: cores that other processes used just before.
+        busy_during: cores that other processes used meanwhile; None where it was too short to tell.
+        device_busy: which accelerators others were using, as their makers' tools say; None where none is known of.
+        reasons: why the figures are doubtful; empty where the machine was ours alone.
+    """
+
+    busy_before: float
+    busy_during: float | None = None
+    device_busy: str | None = None
+    reasons: tuple[str, ...] = ()
+
+    @computed_field
+    @property
+    def busy(self) -> bool:
+        """Whether the figures are doubtful."""
+        return bool(self.reasons)
+
+    @property
+    def text(self) -> str:
+        """The reasons in one line."""
+        return "; ".join(self.reasons)
+
+
+class BenchResult(Target):
+    """Pure inference: the same prepared batch again and again; no reading, decoding or copying of images.
+
+    Attributes:
+        warmup_s: latencies of the rounds that are not counted, seconds.
+        latencies_s: latencies of the counted rounds, seconds.
+        wall_s: from the first counted round's start to the last one's end.
+        hygiene: whether the machine was ours alone; None in results of an earlier version.
+    """
+
+    warmup_s: tuple[float, ...]
+    latencies_s: tuple[float, ...]
+    wall_s: float
+    environment: Environment
+    hygiene: Hygiene | None = None
+
+    @computed_field
+    @cached_property
+    def rounds(self) -> int:
+        """Counted rounds."""
+        return len(self.latencies_s)
+
+    @computed_field
+    @cached_property
+    def warmup(self) -> int:
+        """Rounds run before, not counted."""
+        return len(self.warmup_s)
+
+    @computed_field
+    @cached_property
+    def throughput(self) -> float:
+        """Images a second over the wall time of the counted rounds."""
+        return self.rounds * self.batch_size / self.wall_s
+
+    @computed_field
+    @cached_property
+    def throughput_spread(self) -> tuple[float, float]:
+        """Images a second at the 90th and at the 10th percentile of latency: the slow and the fast side."""
+        slow, fast = np.percentile(self.latencies_s, [90, 10])
+        at_once = len(self.devices) * self.streams * self.batch_size
+        return at_once / slow, at_once / fast
+
+    @computed_field
+    @cached_property
+    def latency_ms(self) -> LatencySummary:
+        """Latency of one batch, milliseconds."""
+        return LatencySummary.of(self.latencies_s)
+
+
+class StageStats(Result):
+    """One stage of the pipeline. Seconds are summed over its workers.
+
+    Attributes:
+        name: read, decode, batch, infer or post.
+        workers: threads that ran it.
+        items: work items it finished. An item is an image; in infer and post it is a batch.
+        images: images in those items.
+        failures: images it could not process.
+        busy_s: working.
+        blocked_get_s: waiting for the stage before.
+        blocked_put_s: waiting for the stage after.
+        finished_s: from the pipeline's start until the stage's last item was done.
+        wall_s: how long the whole pipeline ran.
+    """
+
+    name: str
+    workers: int
+    items: int
+    images: int
+    failures: int
+    busy_s: float
+    blocked_get_s: float
+    blocked_put_s: float
+    finished_s: float
+    wall_s: float
+
+    @computed_field
+    @property
+    def busy_share(self) -> float:
+        """Busy time ÷ all time of its workers; the stage nearest 1 limits the pipeline."""
+        return self.busy_s / (self.workers * self.wall_s) if self.wall_s else 0.0
+
+    @computed_field
+    @property
+    def throughput(self) -> float:
+        """Images a second that the stage would do if it never had to wait."""
+        return self.images * self.workers / self.busy_s if self.busy_s else 0.0
+
+
+class BadImage(Result):
+    """An image that could not be classified, and why."""
+
+    key: str
+    reason: str
+
+
+class EndToEnd(Result):
+    """From file on disk to TopN."""
+
+    throughput: float
+    wall_s: float
+
+
+class Interface(Result):
+    """Device execution only: images ÷ time during which at least one batch was executing."""
+
+    throughput: float
+    busy_s: float
+
+
+class InferResult(Target):
+    """A real-data run through the pipeline.
+
+    Attributes:
+        images: images asked for; each has one row in the predictions, failed ones included.
+        failures: images that could not be classified.
+        bad_images: the failed ones with their reasons, in input order.
+        limit: the `--limit` that chose the images, or None for all.
+        stages: in pipeline order.
+        hygiene: whether the machine was ours alone; None in results of an earlier version.
+    """
+
+    model: ModelSpec
+    images: int
+    failures: int
+    limit: int | None
+    source: str
+    e2e: EndToEnd
+    interface: Interface
+    stages: tuple[StageStats, ...]
+    bad_images: tuple[BadImage, ...]
+    environment: Environment
+    hygiene: Hygiene | None = None
+
+    @property
+    def limiting_stage(self) -> StageStats:
+        """The stage whose workers were busy for the largest share of their time."""
+        return max(self.stages, key=lambda stage: stage.busy_share)
