@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo train test lint clean
+.PHONY: setup demo train test bench lint clean
 
 setup: $(STAMP)
 
@@ -23,6 +23,9 @@ demo: train
 
 test: train lint
 	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python benchmarks --out .demo/bench.json
 
 lint: setup
 	$(BIN)/ruff check .

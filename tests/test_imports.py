@@ -165,6 +165,8 @@ RIGHT_OF = {
     "offline": {"graph", "data", "accuracy", "engines", "exporter", "pipeline", "measure", "job", "cli", "report"},
     "engines": {"data", "accuracy", "exporter", "pipeline", "inference", "measure", "job", "cli", "report"},
     "exporter": {"pipeline", "inference", "measure", "job", "cli", "report"},
+    "calibration": {"offline", "graph", "data", "engines", "quantize", "inference", "measure", "job", "cli", "report"},
+    "quantize": {"exporter", "engines", "pipeline", "inference", "measure", "job", "cli", "report"},
     "pipeline": {"inference", "exporter", "measure", "job", "cli", "report"},
     "inference": {"exporter", "measure", "job", "cli", "report"},
     "measure": {"job", "cli", "report"},
@@ -179,10 +181,16 @@ def test_left_never_imports_right(name):
     assert found == {}
 
 
-@pytest.mark.parametrize(("package", "home"), [("openvino", "openvino"), ("onnxruntime", "onnxruntime")])
-def test_a_runtime_is_imported_by_its_own_engine_only(package, home):
-    """The exporter proves its file with ONNX Runtime; nothing else may."""
-    allowed = {f"engines/{home}.py"} | ({"exporter/export.py"} if package == "onnxruntime" else set())
+@pytest.mark.parametrize(
+    ("package", "allowed"),
+    [
+        ("openvino", {"engines/openvino.py"}),
+        ("onnxruntime", {"engines/onnxruntime.py", "exporter/export.py", "quantizers.py"}),
+        ("nncf", {"quantizers.py"}),
+    ],
+)
+def test_a_runtime_is_imported_by_its_own_engine_only(package, allowed):
+    """The exporter proves its file with ONNX Runtime, and the quantisers' child process quantises with it; nothing else may."""
     importers = {
         str(path.relative_to(ROOT))
         for path in ROOT.rglob("*.py")

@@ -50,7 +50,12 @@ def write(
 
 
 def test_the_demo_keeps_its_accuracy_on_every_target(demo: RunResult) -> None:
-    assert [target.name for target in demo.targets] == ["openvino-f32", "openvino-bf16", "onnxruntime-f32"]
+    assert [target.name for target in demo.targets] == [
+        "openvino-f32",
+        "openvino-bf16",
+        "openvino-int8",
+        "onnxruntime-f32",
+    ]
     assert demo.source_accuracy is not None
     assert demo.source_accuracy.images == 360
     assert demo.source_accuracy.topn[0] >= 0.97

@@ -47,7 +47,7 @@ def test_the_manifest_is_readable_json_that_names_its_format(directory):
     data = json.loads((directory / MANIFEST).read_text())
 
     assert (data["format"], data["format_version"]) == ("modelport.offline-model", 1)
-    assert data["precision"] == {"requested": "f32", "executed": "f32"}
+    assert data["precision"] == {"requested": "f32", "executed": "f32", "rest": None}
     assert data["input"]["shape"] == [1, 3, 16, 12]
 
 

@@ -30,9 +30,14 @@ _HOME = {  # public name: module, and the name there where it differs
     "OutputError": "errors",
     "Precision": "spec",
     "Preprocess": "spec",
+    "QuantizeOptions": "quantize",
     "Recipe": "recipe",
     "RunResult": "results",
     "SessionOptions": "engines.base",
+    "SweepResult": "results",
+    "SweepSpace": "measure.sweep",
+    "TuneOptions": "measure.tune",
+    "TuneResult": "results",
     "bench": "measure.bench",
     "compile": "engines.compiler:compile_model",
     "evaluate": "accuracy",
@@ -40,7 +45,10 @@ _HOME = {  # public name: module, and the name there where it differs
     "forecast_fp16": "measure.fp16",
     "infer": "inference",
     "open": "engines:open_model",
+    "quantize_onnx": "quantize:quantize",  # not `quantize`: the module would hide it once imported
     "run": "job",
+    "sweep": "measure.sweep",
+    "tune": "measure.tune",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605

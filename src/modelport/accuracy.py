@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from . import files
+from .calibration import refuse_overlap
 from .data.labels import label_key, read_labels, require_in_range
 from .data.predictions import TOP, Predictions
 from .errors import DataError, FormatError
 from .guide.dump import is_dump, read_dump
+from .progress import Progress, silent
 from .results import Accuracy, Gate, GateCheck, InferResult, Paired, Parity, ReferenceAccuracy
 
 PREDICTIONS_FILE = "predictions.parquet"
@@ -36,7 +38,7 @@ def evaluate(
 
     Raises:
         FormatError: predictions or labels cannot be read.
-        DataError: a label is out of the model's range, or no image has a label.
+        DataError: a label is out of the model's range, no image has a label, or the model was calibrated with some of them.
     """
     directory = Path(directory)
     if not (directory / INFER_FILE).exists() and is_dump(directory):
@@ -45,6 +47,7 @@ def evaluate(
         result = InferResult.read(directory / INFER_FILE)
         classes, wanted = result.model.num_classes, read_labels(labels)
         require_in_range(wanted, classes, labels)
+        refuse_overlap([key for key in result.calibrated_with if label_key(key) in wanted], str(directory))
         predictions = Predictions.read(directory / PREDICTIONS_FILE)
         accuracy = count_topn(predictions, wanted, classes=classes, limited=result.limit is not None)
     if output is not None:
@@ -56,12 +59,12 @@ def evaluate(
     return accuracy
 
 
-def evaluate_dump(directory: Path | str, labels: Path | str) -> Accuracy:
+def evaluate_dump(directory: Path | str, labels: Path | str, progress: Progress = silent) -> Accuracy:
     """Evaluate a dump directory. Labels of a model of 1001 classes move up by one, as the guide's script has it.
 
     Such models (TensorFlow's) keep class 0 for the background, while label files count ImageNet's classes from 0.
     """
-    predictions, classes = read_dump(directory)
+    predictions, classes = read_dump(directory, progress)
     wanted = read_labels(labels)
     if classes == _WITH_BACKGROUND:
         log.warning("%s: 1001 classes: class 0 is taken for the background and every label moved up by one", directory)
@@ -140,6 +143,18 @@ def measure_parity(
         top1_agreement=float((ours.argmax(axis=1) == theirs.argmax(axis=1)).mean()),
         tolerance=tolerance,
     )
+
+
+def compare_scores(
+    reference: Predictions, ours: Predictions, *, against: str, tolerance: float | None = None
+) -> Parity | None:
+    """Parity of kept scores over the images that both could classify; None where there is no such image."""
+    if reference.scores is None or ours.scores is None:
+        raise DataError(f"the predictions, or those of {against}, hold no scores: infer with --scores")
+    both = [a is None and b is None for a, b in zip(reference.errors, ours.errors, strict=True)]
+    if not any(both):
+        return None
+    return measure_parity(reference.scores[both], ours.scores[both], against=against, tolerance=tolerance)
 
 
 def compare_decisions(reference: Predictions, ours: Predictions, labels: dict[str, int], *, against: str) -> Paired:

@@ -6,6 +6,8 @@
     ├── DataError                images or labels are missing, unreadable or contradictory
     ├── EngineUnavailableError   the engine's runtime is not installed, or cannot run here
     ├── CompileError             ONNX to offline model failed
+    │   ├── CompilerDiedError    because the compiler's process crashed
+    │   └── CompilerTimeoutError because it took too long
     ├── InferenceError           an opened offline model failed, or was given the wrong input
     ├── FormatError              a file does not hold what its format promises
     └── OutputError              a result cannot be written: it exists, or the place is not writable
@@ -37,6 +39,14 @@ class EngineUnavailableError(ModelportError):
 
 class CompileError(ModelportError):
     """ONNX to offline model failed, or would have run in another precision than the one asked for."""
+
+
+class CompilerDiedError(CompileError):
+    """The compiler's process crashed."""
+
+
+class CompilerTimeoutError(CompileError):
+    """The compiler took too long and was ended."""
 
 
 class InferenceError(ModelportError):

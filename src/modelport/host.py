@@ -13,7 +13,7 @@ from . import __version__
 from .offline import HostFingerprint
 from .results import Environment
 
-_PACKAGES = ("numpy", "pillow", "onnx", "openvino", "onnxruntime", "torch", "timm")
+_PACKAGES = ("numpy", "pillow", "onnx", "openvino", "onnxruntime", "torch", "timm", "simplejpeg")
 
 
 # Flags of instruction sets that compilers choose code by; /proc/cpuinfo lists many more that do not matter to them.

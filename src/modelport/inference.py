@@ -9,7 +9,8 @@ from time import perf_counter
 
 from . import files
 from .accuracy import INFER_FILE, PREDICTIONS_FILE
-from .data.decode import Decoder
+from .calibration import refuse_overlap
+from .data.fast import Preprocessing, make_decoder
 from .data.labels import read_labels, require_in_range
 from .data.predictions import Prediction, writing
 from .data.source import Source, open_source
@@ -17,6 +18,7 @@ from .engines import load
 from .engines.base import Session, SessionOptions
 from .errors import DataError
 from .exclusive import warn_if_busy, watch
+from .fast_check import FastSample
 from .host import environment
 from .offline import OfflineModel
 from .pipeline import Pipeline, PipelineOptions
@@ -33,21 +35,24 @@ class InferOptions:
         limit: only the first N images.
         session: streams and threads.
         pipeline: workers, and what a bad image does.
+        preprocessing: exact, or fast: near it, and how near is measured on a sample after the run.
     """
 
     limit: int | None = None
     session: SessionOptions = field(default_factory=SessionOptions)
     pipeline: PipelineOptions = field(default_factory=PipelineOptions)
+    preprocessing: Preprocessing = "exact"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
-    """Planned work: what runs, the network's needs, the images, and how."""
+    """Planned work: what runs, the network's needs, the images, how, and which of them the model was calibrated with."""
 
     target: Target
     spec: ModelSpec
     source: Source
     options: InferOptions
+    calibrated_with: tuple[str, ...] = ()
 
 
 def infer(  # noqa: PLR0913
@@ -72,7 +77,7 @@ def infer(  # noqa: PLR0913
         progress: called as images are done.
 
     Raises:
-        DataError: no images, or a bad one where the policy is to fail.
+        DataError: no images, a bad one where the policy is to fail, or labelled ones that the model was calibrated with.
         InferenceError: the engine failed.
         OutputError: `output` exists.
     """
@@ -81,8 +86,10 @@ def infer(  # noqa: PLR0913
         model = OfflineModel.load(Path(model))
     files.refuse_existing(Path(output), force=force)
     source = prepare_source(images, labels, model.manifest.model, options.limit)
+    seen = _calibrated_with(model, source)
     with load(model.manifest.engine.name).open(model, options.session) as session:
-        work = Work(target=describe(model, options.session), spec=model.manifest.model, source=source, options=options)
+        target, spec = describe(model, options.session), model.manifest.model
+        work = Work(target=target, spec=spec, source=source, options=options, calibrated_with=seen)
         result = classify(session, work, output, force=force, progress=progress)
     warn_if_busy(f"{model.label}, {result.images:,} images", result.hygiene)
     return result
@@ -104,6 +111,13 @@ def prepare_source(
     return source.limited(limit)
 
 
+def _calibrated_with(model: OfflineModel, source: Source) -> tuple[str, ...]:
+    """Names of the images that the model was calibrated with. With labels they would be evaluated: refused."""
+    seen = set(model.calibrated_with({sample.key: sample.path for sample in source}))
+    refuse_overlap([sample.key for sample in source if sample.key in seen and sample.label is not None], source.where)
+    return tuple(sample.key for sample in source if sample.key in seen)
+
+
 def describe(model: OfflineModel, options: SessionOptions) -> Target:
     """The figures' heading: what runs, and in which precision."""
     m = model.manifest
@@ -113,6 +127,7 @@ def describe(model: OfflineModel, options: SessionOptions) -> Target:
         precision=m.precision.requested,
         executed_precision=m.precision.executed,
         batch_size=m.batch_size,
+        input_dtype=m.input.dtype,
         streams=options.streams,
         threads=options.threads,
         devices=options.devices,
@@ -135,11 +150,15 @@ def run_work(
     session: Session, work: Work, write: Callable[[Prediction], None], progress: Progress = silent
 ) -> InferResult:
     """Run planned work through an open session; `write` gets each prediction, in input order."""
-    pipeline = Pipeline(session, Decoder(work.spec.preprocess), work.options.pipeline)
+    preprocess, how = work.spec.preprocess, work.options.preprocessing
+    pipeline = Pipeline(session, make_decoder(preprocess, how), work.options.pipeline)
+    sample = FastSample(work.source) if how == "fast" else None
     with watch() as watched:
         start = perf_counter()
         for done, prediction in enumerate(pipeline.run(work.source), start=1):
             write(prediction)
+            if sample is not None:
+                sample.take(done - 1, prediction)
             progress(f"infer {work.target.name}", done, len(work.source))
         wall = perf_counter() - start
     return InferResult(
@@ -155,4 +174,7 @@ def run_work(
         bad_images=tuple(pipeline.bad_images),
         environment=environment(),
         hygiene=watched.hygiene,
+        preprocessing=how,
+        fast_check=sample.compare(session, preprocess) if sample is not None else None,
+        calibrated_with=work.calibrated_with,
     )

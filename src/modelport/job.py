@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
-from .accuracy import INFER_FILE, PREDICTIONS_FILE, compare_decisions, count_topn, guide_result, judge, measure_parity
+from .accuracy import INFER_FILE, PREDICTIONS_FILE, compare_decisions, compare_scores, count_topn, guide_result, judge
+from .commands import Commands
 from .data.labels import label_key, read_labels
 from .data.predictions import Predictions
-from .data.source import Source
+from .data.source import Source, open_source
 from .engines import load, open_model
 from .engines.base import CompileOptions, Session, SessionOptions
 from .engines.compiler import compile_model
@@ -28,13 +28,13 @@ from .measure.bench import bench
 from .offline import MANIFEST, OfflineModel
 from .pipeline import PipelineOptions
 from .progress import Progress, silent
+from .quantize import QuantizeOptions, Tool, quantize, require_tool
 from .recipe import Recipe, TargetSection
 from .report import write_reports
-from .results import Accuracy, BenchResult, Command, InferResult, Parity, RunResult, Target, TargetResult
+from .results import Accuracy, BenchResult, InferResult, Parity, RunResult, Target, TargetResult
 from .spec import ModelSpec, Precision
 from .stages import STATE_FILE, Stages
 
-Part = Literal["model", "accuracy", "performance"]
 log = logging.getLogger("modelport")
 
 
@@ -67,7 +67,11 @@ def run(
     loaded = Recipe.load(recipe, overrides)
     loaded.require_files()
     for target in loaded.targets:
-        load(target.engine).version()  # before hours of work, not after
+        engine = load(target.engine)
+        engine.version()  # before hours of work, not after
+        if target.precision is Precision.INT8:
+            engine.resolve(CompileOptions(precision=target.precision))
+            require_tool(engine.quantizer)
     if force:
         remove_directory(output, marker=STATE_FILE)
     return _Job(loaded, Path(recipe), output, progress).run()
@@ -97,8 +101,9 @@ class _Job:
     def __init__(self, recipe: Recipe, path: Path, output: Path, progress: Progress) -> None:
         self.recipe, self.path, self.out, self.progress = recipe, path, output, progress
         self.stages = Stages(output)
-        self.commands: list[Command] = []
+        self.commands = Commands(recipe, path)
         self.warnings: list[str] = []
+        self.quantized: dict[Tool, Path] = {}
 
     def run(self) -> RunResult:
         started, begin = datetime.now(UTC).isoformat(timespec="seconds"), perf_counter()
@@ -129,7 +134,7 @@ class _Job:
             recorded=recipe.accuracy.recorded,
             information=recipe.accuracy.information,
             targets=targets,
-            commands=tuple(self.commands),
+            commands=tuple(self.commands.all),
         )
         write_reports(result, self.out)
         return result
@@ -161,10 +166,7 @@ class _Job:
         }
         self.stages.run("export", inputs, [path, proof, notes], work)
         self.warnings += notes.read_text(encoding="utf-8").splitlines()
-        weights = ["--checkpoint", model.checkpoint] if model.checkpoint else ["--random-weights"]
-        classes = ["--num-classes", model.num_classes] if model.num_classes else []
-        words = ["--arch", model.arch, *weights, *classes, "--recipe", self.path, "--opset", options.opset]
-        self._command("model", "ONNX file and its parity with PyTorch", "export", *words, "-o", path)
+        self.commands.export(path)
         return read_classifier(path), Parity.read(proof)
 
     def _export_options(self) -> Any:
@@ -203,8 +205,9 @@ class _Job:
             decoders=usable_cores(), count_bad_images=self.recipe.data.on_bad_image == "count", keep_scores=True
         )
 
-    def _infer_options(self) -> InferOptions:
-        return InferOptions(limit=self.recipe.data.limit, pipeline=self._pipeline_options())
+    def _infer_options(self, session: SessionOptions | None = None) -> InferOptions:
+        session = session or SessionOptions()
+        return InferOptions(limit=self.recipe.data.limit, session=session, pipeline=self._pipeline_options())
 
     # -- the source model on the same images
 
@@ -218,7 +221,10 @@ class _Job:
 
     def _source_run(self, graph: ClassifierGraph, source: Source, truth: _Truth) -> _SourceRun | None:
         if self.recipe.model.onnx is not None and not _installed("onnxruntime"):
-            self._warn("ONNX Runtime is not installed, so the ONNX file could not be run as it is: no parity is known")
+            self.warnings.append(
+                "ONNX Runtime is not installed: the ONNX file was not run as it is, no parity is known"
+            )
+            log.warning(self.warnings[-1])
             return None
         directory, spec = self.out / "source", truth.spec
         inputs = self._real_data_inputs(source) | {
@@ -260,13 +266,18 @@ class _Job:
 
     def _target(self, target: TargetSection, graph: ClassifierGraph, source: Source, truth: _Truth) -> TargetResult:
         spec, accuracy, home = truth.spec, self.recipe.accuracy, self.out / target.name
+        if target.precision is Precision.INT8:
+            self._quantize(load(target.engine).quantizer, graph, source, spec)
         sizes = sorted({accuracy.batch_size, *self.recipe.performance.batch_sizes})
         models = {size: self._compile(target, size, graph, spec, home / f"batch-{size}") for size in sizes}
         inference, predictions = self._infer(target, models[accuracy.batch_size], source, home)
         measured = _count(predictions, truth, limited=self.recipe.data.limit is not None)
         parity = paired = None
         if truth.source is not None:
-            parity = _parity(truth.source, predictions, accuracy.parity if target.precision is Precision.F32 else None)
+            tolerance = accuracy.parity if target.precision is Precision.F32 else None
+            parity = compare_scores(
+                truth.source.predictions, predictions, against=truth.source.name, tolerance=tolerance
+            )
             paired = compare_decisions(truth.source.predictions, predictions, truth.labels, against=truth.source.name)
         if measured is not None:
             measured.write(home / "accuracy.json")
@@ -281,7 +292,7 @@ class _Job:
             parity=parity,
             paired=paired,
             inference=inference,
-            performance=tuple(self._bench(models[size], home) for size in self.recipe.performance.batch_sizes),
+            performance=tuple(self._bench(target, models[size], home) for size in self.recipe.performance.batch_sizes),
             gate=judge(
                 measured,
                 tolerance_points=accuracy.tolerance_points,
@@ -294,89 +305,88 @@ class _Job:
     def _compile(
         self, target: TargetSection, size: int, graph: ClassifierGraph, spec: ModelSpec, path: Path
     ) -> OfflineModel:
+        int8 = target.precision is Precision.INT8
+        file = self.quantized[load(target.engine).quantizer] if int8 else graph.path
         inputs = {
-            "onnx": graph.sha256,
+            "onnx": digest(file),
             "spec": spec.jsonable(),
             "target": target.jsonable(),
             "version": load(target.engine).version(),
             "batch": size,
             "host": fingerprint().jsonable(),
         }
-        options = CompileOptions(precision=target.precision, batch_size=size)
+        options = CompileOptions(precision=target.precision, batch_size=size, input_dtype=target.input)
 
         def work() -> None:
-            compile_model(graph.path, path, engine=target.engine, options=options, preprocess=spec.preprocess,
+            compile_model(file, path, engine=target.engine, options=options, preprocess=spec.preprocess,
                           num_classes=spec.num_classes, force=True)  # fmt: skip
 
         self.stages.run(f"compile {path.relative_to(self.out)}", inputs, [path / MANIFEST], work, path)
-        words = ["--engine", target.engine, "--precision", target.precision, "--batch-size", size]
-        if graph.spec is None or graph.spec.preprocess != spec.preprocess:
-            words += ["--recipe", self.path]
-        self._command("model", f"{target.name}, batch {size}: offline model", "compile", graph.path, *words, "-o", path)
+        stated = graph.spec is not None and graph.spec.preprocess == spec.preprocess
+        self.commands.compile(target, size, graph.path, path, preprocess_stated=stated)
         return OfflineModel.load(path)
+
+    def _quantize(self, tool: Tool, graph: ClassifierGraph, source: Source, spec: ModelSpec) -> None:
+        """Quantise for the int8 targets whose engines take this tool's file."""
+        calibration, path = self.recipe.calibration, self.out / f"model-int8-{tool}.onnx"
+        assert calibration is not None
+        images = open_source(calibration.images)
+        inputs = {
+            "onnx": graph.sha256,
+            "spec": spec.jsonable(),
+            "calibration": calibration.jsonable(),
+            "images": images.digest(),
+            "labels": read_labels(calibration.labels) if calibration.labels else None,
+            "tool": require_tool(tool),
+        }
+        options = QuantizeOptions(tool=tool, **calibration.model_dump(exclude={"images"}))
+
+        def work() -> None:
+            quantize(graph.path, images, path, options=options, preprocess=spec.preprocess,
+                     num_classes=spec.num_classes, evaluation=source, force=True)  # fmt: skip
+
+        self.stages.run(f"quantize {tool}", inputs, [path], work)
+        self.quantized[tool] = path
 
     def _infer(
         self, target: TargetSection, model: OfflineModel, source: Source, home: Path
     ) -> tuple[InferResult, Predictions]:
         directory = home / "predictions"
-        inputs = self._real_data_inputs(source) | {"model": digest(model.path / MANIFEST)}
+        session = SessionOptions(streams=target.streams, threads=target.threads)
+        inputs = self._real_data_inputs(source) | {"model": digest(model.path / MANIFEST), "session": asdict(session)}
 
         def work() -> None:
-            infer(model, source, directory, options=self._infer_options(), progress=self.progress)
+            infer(model, source, directory, options=self._infer_options(session), progress=self.progress)
 
         made = [directory / PREDICTIONS_FILE, directory / INFER_FILE]
         self.stages.run(f"infer {target.name}", inputs, made, work, directory)
-        data = self.recipe.data
-        limit = ["--limit", data.limit] if data.limit else []
-        self._command("accuracy", f"{target.name}: predictions and stages", "infer", model.path, "--images", data.images, *limit,
-                      "--scores", "-o", directory)  # fmt: skip
-        if data.labels:
-            result = home / "result.json"
-            self._command(
-                "accuracy", f"{target.name}: accuracy", "evaluate", directory, "--labels", data.labels, "-o", result
-            )
+        self.commands.infer(target, model.path, home, directory)
         return InferResult.read(directory / INFER_FILE), Predictions.read(directory / PREDICTIONS_FILE)
 
-    def _bench(self, model: OfflineModel, home: Path) -> BenchResult:
+    def _bench(self, target: TargetSection, model: OfflineModel, home: Path) -> BenchResult:
         plan, size = self.recipe.performance, model.manifest.batch_size
+        session = SessionOptions(streams=target.streams, threads=target.threads)
         path = home / f"bench-{size}.json"
         inputs = {
             "model": digest(model.path / MANIFEST),
             "rounds": plan.rounds,
             "warmup": plan.warmup,
+            "session": asdict(session),
             "environment": environment().jsonable(),
         }
 
         def work() -> None:
-            bench(model, rounds=plan.rounds, warmup=plan.warmup, progress=self.progress).write(path)
+            bench(model, rounds=plan.rounds, warmup=plan.warmup, options=session, progress=self.progress).write(path)
 
         self.stages.run(f"bench {home.name} batch {size}", inputs, [path], work)
-        words = ["--rounds", plan.rounds, "--warmup", plan.warmup]
-        self._command("performance", f"{home.name}, batch {size}: pure inference", "bench", model.path, *words)
+        self.commands.bench(target, size, model.path)
         return BenchResult.read(path)
-
-    def _warn(self, text: str) -> None:
-        log.warning(text)
-        self.warnings.append(text)
-
-    def _command(self, part: Part, what: str, *words: object) -> None:
-        self.commands.append(Command(part=part, what=what, line=shlex.join(["modelport", *map(str, words)])))
 
 
 def _count(predictions: Predictions, truth: _Truth, *, limited: bool) -> Accuracy | None:
     if not truth.labels:
         return None
     return count_topn(predictions, truth.labels, classes=truth.spec.num_classes, limited=limited)
-
-
-def _parity(source: _SourceRun, ours: Predictions, tolerance: float | None) -> Parity | None:
-    """Parity of scores over the images that both could classify."""
-    assert source.predictions.scores is not None
-    assert ours.scores is not None
-    both = [a is None and b is None for a, b in zip(source.predictions.errors, ours.errors, strict=True)]
-    if not any(both):
-        return None
-    return measure_parity(source.predictions.scores[both], ours.scores[both], against=source.name, tolerance=tolerance)
 
 
 def _installed(engine: str) -> bool:

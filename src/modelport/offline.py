@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import ValidationInfo, field_validator
 
 from . import __version__, files
+from .calibration import CALIBRATION_FILE, Calibration, CalibrationRecord
 from .errors import FormatError
 from .schema import Record, read_text
 from .spec import ModelSpec, Precision
@@ -28,10 +29,14 @@ class EngineVersion(Record):
 
 
 class PrecisionPair(Record):
-    """Precision asked for, and the one that the compiled model's heavy operators really run in."""
+    """Precision asked for, and the one that the compiled model's heavy operators really run in.
+
+    `rest` is what the operators that int8 leaves are compiled for; None in another precision.
+    """
 
     requested: Precision
     executed: Precision
+    rest: Precision | None = None
 
 
 class TensorSpec(Record):
@@ -55,6 +60,7 @@ class Manifest(Record):
     """`manifest.json`. Every file of the directory is listed with its sha256; nothing else may lie there.
 
     `device` is the accelerator that it was compiled for, such as Ascend310; None for the processor in `host`.
+    `calibration` is how it was quantised; None where it was not, or not by modelport.
     """
 
     format: Literal["modelport.offline-model"] = "modelport.offline-model"
@@ -69,6 +75,7 @@ class Manifest(Record):
     onnx_sha256: str
     host: HostFingerprint | None
     device: str | None = None
+    calibration: Calibration | None = None
     files: dict[str, str]
 
     @field_validator("files")
@@ -93,6 +100,12 @@ class OfflineModel:
             raise FormatError(f"{self.path}: the manifest lists no file {name!r}; compile the model again")
         return self.path / name
 
+    def calibrated_with(self, images: Mapping[str, Path]) -> list[str]:
+        """Which of the images (name: file) were used to calibrate this model, by their content."""
+        if CALIBRATION_FILE not in self.manifest.files:
+            return []
+        return CalibrationRecord.read(self.file(CALIBRATION_FILE)).overlap(images)
+
     @property
     def tensors(self) -> tuple[TensorSpec, TensorSpec]:
         """Its input and its output."""
@@ -100,9 +113,10 @@ class OfflineModel:
 
     @property
     def label(self) -> str:
-        """Short name for tables: engine, executed precision, batch size."""
+        """Short name for tables: engine, executed precision, an input other than float32, batch size."""
         m = self.manifest
-        return f"{m.engine.name} {m.precision.executed} batch {m.batch_size}"
+        pixels = "" if m.input.dtype == "float32" else f"{m.input.dtype} "
+        return f"{m.engine.name} {m.precision.executed} {pixels}batch {m.batch_size}"
 
     @classmethod
     def load(cls, path: Path) -> OfflineModel:

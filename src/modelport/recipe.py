@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from .errors import CheckpointError, DataError, FormatError
 from .results import ReferenceAccuracy
+from .results.performance import target_name
 from .schema import Record, read_yaml
 from .spec import Precision, Preprocess
 
@@ -85,16 +86,40 @@ class DataSection(Record):
     origin: str | None = None
 
 
+class CalibrationSection(Record):
+    """What int8 targets are calibrated with; never the evaluation images.
+
+    Attributes:
+        images: folder, class subfolders, or `.info` list.
+        labels: label file of these, for `max_drop`; None takes class subfolders' numbers.
+        samples: how many images, at random.
+        preset: mixed (asymmetric activations) or performance (all symmetric).
+        max_drop: largest drop of top-1 in points, on labelled images that calibrate nothing.
+    """
+
+    images: Path
+    labels: Path | None = None
+    samples: Annotated[int, Field(ge=10)] = 300
+    preset: Literal["mixed", "performance"] = "mixed"
+    max_drop: Annotated[float, Field(ge=0, le=100)] | None = None
+
+
 class TargetSection(Record):
-    """One engine at one precision."""
+    """One engine at one precision; batches at once and cores in all, where they are not the engine's choice.
+
+    `input: uint8` has the model normalise pixels itself: fewer bytes to move for the same decisions.
+    """
 
     engine: str
     precision: Precision = Precision.F32
+    input: Literal["float32", "uint8"] = "float32"
+    streams: Positive = 1
+    threads: Positive | None = None
 
     @property
     def name(self) -> str:
-        """Such as `openvino-bf16`."""
-        return f"{self.engine}-{self.precision}"
+        """Such as `openvino-bf16`, or `openvino-bf16-uint8`."""
+        return target_name(self.engine, self.precision, self.input)
 
 
 class AccuracySection(Record):
@@ -133,6 +158,7 @@ class Recipe(Record):
     preprocess: Preprocess | None = None
     export: ExportSection = ExportSection()
     data: DataSection
+    calibration: CalibrationSection | None = None
     targets: Annotated[tuple[TargetSection, ...], Field(min_length=1)]
     accuracy: AccuracySection = AccuracySection()
     performance: PerformanceSection = PerformanceSection()
@@ -142,6 +168,12 @@ class Recipe(Record):
         names = [target.name for target in self.targets]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"targets lists {sorted(twice)[0]} twice")
+        return self
+
+    @model_validator(mode="after")
+    def _int8_is_calibrated(self) -> Self:
+        if self.calibration is None and any(target.precision is Precision.INT8 for target in self.targets):
+            raise ValueError("an int8 target needs calibration.images, which are not those of data.images")
         return self
 
     @classmethod
@@ -167,6 +199,7 @@ class Recipe(Record):
             update={
                 "model": _resolved(recipe.model, base, "checkpoint", "onnx"),
                 "data": _resolved(recipe.data, base, "images", "labels"),
+                "calibration": recipe.calibration and _resolved(recipe.calibration, base, "images", "labels"),
             }
         )
 
@@ -182,6 +215,9 @@ class Recipe(Record):
         for path, what in ((data.images, "images"), (data.labels, "labels")):
             if path and not path.exists():
                 raise DataError(_absent(path, what, [], data.origin))
+        for path in (self.calibration.images, self.calibration.labels) if self.calibration else ():
+            if path and not path.exists():
+                raise DataError(_absent(path, "calibration", [], None))
 
 
 def parse_override(text: str) -> tuple[str, Any]:

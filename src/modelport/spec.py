@@ -20,6 +20,7 @@ class Precision(StrEnum):
     F32 = "f32"
     BF16 = "bf16"
     FP16 = "fp16"
+    INT8 = "int8"
 
 
 class Interpolation(StrEnum):

@@ -187,6 +187,16 @@ def test_chapter_7_pure_inference(road: Path, size: int) -> None:
     assert read.rate * read.latency == pytest.approx(1000, rel=0.5)
 
 
+def test_chapter_7_says_where_the_quick_look_misleads(road: Path) -> None:
+    performance = road / "result" / "perf_vision_batchsize_4_device_0.txt"
+    infer(road, 4)
+    text = performance.read_text()
+    performance.write_text(re.sub(r"Interface throughputRate: [^,]+", "Interface throughputRate: 1.5", text))
+    shown = type_in(road, "./benchmark.x86_64 -round=2 -batch_size=4 -om_path=cspresnext_bs4.om").stderr
+    assert "the real-data run (perf_vision_batchsize_4_device_0.txt) 1.5" in shown
+    assert "the real-data figure counts" in shown
+
+
 @pytest.mark.parametrize(
     ("line", "code", "message"),
     [

@@ -22,6 +22,8 @@ _COMMANDS = {  # name: module in this package that defines `command`; in the ord
     "evaluate": "evaluate",
     "forecast-fp16": "forecast_fp16",
     "bench": "bench",
+    "sweep": "sweep",
+    "tune": "tune",
     "guide": "guide",
     "doctor": "doctor",
 }

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +14,7 @@ import click
 from .shared import PATH, PRECISIONS, emit, force_option, json_option, preprocess_options, read_preprocess
 
 if TYPE_CHECKING:
+    from ..calibration import Calibration
     from ..engines.base import Plan
 
 LOGS = ("debug", "info", "warning", "error", "null")
@@ -26,7 +30,42 @@ LOGS = ("debug", "info", "warning", "error", "null")
     type=click.Choice(PRECISIONS),
     help="Arithmetic; never another one silently. f32 if left out, fp16 for ascend.",
 )
+@click.option(
+    "--calibration", type=PATH, metavar="DIR", help="int8: images to calibrate with, not those of evaluation."
+)
+@click.option(
+    "--calibration-samples",
+    "samples",
+    type=click.IntRange(min=10),
+    default=300,
+    show_default=True,
+    help="int8: how many, at random.",
+)
+@click.option(
+    "--preset",
+    "scheme",
+    type=click.Choice(["mixed", "performance"]),
+    default="mixed",
+    show_default=True,
+    help="int8: asymmetric activations, or all symmetric.",
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0, max=100),
+    metavar="POINTS",
+    help="int8: largest drop of top-1, on labelled images that calibrate nothing.",
+)
+@click.option("--calibration-labels", type=PATH, help="int8: label file of those images, for --max-drop.")
+@click.option("--keep-quantized", type=PATH, metavar="FILE", help="int8: keep the quantised ONNX file (QDQ) here.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Fixed batch size.")
+@click.option(
+    "--input",
+    "input_dtype",
+    type=click.Choice(["float32", "uint8"]),
+    default="float32",
+    show_default=True,
+    help="uint8: take pixels, N x height x width x channels; the model normalises them itself.",
+)
 @click.option("--num-classes", type=click.IntRange(min=1), help="For an ONNX file that does not say.")
 @click.option("--soc-version", metavar="CHIP", help="ascend: the chip, such as Ascend310; asked of it if left out.")
 @click.option("--aipp", is_flag=True, help="ascend: take uint8 pixels; the chip subtracts the mean and divides.")
@@ -64,6 +103,7 @@ def command(
             soc_version=soc_version,
             aipp=aipp,
             log=atc_log,
+            input_dtype=more.pop("input_dtype"),
         ),
         "num_classes": more.pop("num_classes"),
         "preprocess": read_preprocess(more, read_classifier(onnx).default_preprocess),
@@ -71,15 +111,63 @@ def command(
     if dry_run:
         _show_plan(plan_compile(onnx, **what), engine, as_json)
         return
-    model = compile_model(onnx, output, **what, force=force)
+    with _quantized(onnx, what, more | {"output": output}, force) as source:
+        model = compile_model(source, output, **what, force=force)
     manifest = model.manifest
     rows = [
         ("offline model", str(model.path)),
         ("engine", f"{manifest.engine.name} {manifest.engine.version}"),
         ("precision", f"{manifest.precision.executed} really runs, {manifest.precision.requested} asked for"),
+        *([("the rest", str(rest))] if (rest := manifest.precision.rest) else []),
+        *([("calibration", _calibration(found))] if (found := manifest.calibration) else []),
         ("input", f"{manifest.input.name} {manifest.input.dtype} {'x'.join(map(str, manifest.input.shape))} {manifest.input.layout}"),
     ]  # fmt: skip
     emit({"output": str(model.path), **manifest.jsonable()}, as_json, Table("Compiled", ("", ""), rows))
+
+
+@contextmanager
+def _quantized(onnx: Path, what: dict[str, Any], flags: dict[str, Any], force: bool) -> Iterator[Path]:
+    """The file to compile: for int8 a quantised one, which goes again unless it is to be kept."""
+    from ..engines import load
+    from ..files import refuse_existing
+    from ..graph.quantized import is_quantized
+    from ..quantize import QuantizeOptions, quantize
+    from ..spec import Precision
+
+    images, keep = flags["calibration"], flags["keep_quantized"]
+    if what["options"].precision is not Precision.INT8:
+        if given := [name for name in ("calibration", "max_drop", "keep_quantized") if flags[name] is not None]:
+            raise click.UsageError(f"--{given[0].replace('_', '-')} is for --precision int8.")
+        yield onnx
+        return
+    engine = load(what["engine"])
+    engine.resolve(what["options"])
+    if images is None:
+        if not is_quantized(onnx):
+            raise click.UsageError("--precision int8 needs --calibration DIR, images that are not those of evaluation.")
+        yield onnx
+        return
+    engine.version()
+    refuse_existing(flags["output"], force=force)
+    options = QuantizeOptions(
+        tool=engine.quantizer,
+        preset=flags["scheme"],
+        samples=flags["samples"],
+        max_drop=flags["max_drop"],
+        labels=flags["calibration_labels"],
+    )
+    with TemporaryDirectory() as folder:
+        path = keep or Path(folder) / f"{onnx.stem}-int8.onnx"
+        more = {key: what[key] for key in ("preprocess", "num_classes")}
+        quantize(onnx, images, path, options=options, force=force, **more)
+        yield path
+
+
+def _calibration(found: Calibration) -> str:
+    text = f"{found.images} images of {found.source} ({found.digest[:12]}…), {found.preset}, {found.tool}"
+    if found.drop is not None:
+        text += f"; top-1 drops by {found.drop:.2f} points on {found.control_images} control images"
+    return text
 
 
 def _show_plan(plan: Plan | None, engine: str, as_json: bool) -> None:

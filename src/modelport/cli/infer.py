@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from .shared import PATH, emit, force_option, json_option, progress, session_options
+
+if TYPE_CHECKING:
+    from ..results import FastCheck
 
 
 @click.command()
@@ -22,13 +26,22 @@ from .shared import PATH, emit, force_option, json_option, progress, session_opt
     show_default=True,
     help="List it and go on, or end the run.",
 )
+@click.option(
+    "--preprocess",
+    "preprocessing",
+    type=click.Choice(["exact", "fast"]),
+    default="exact",
+    show_default=True,
+    help="fast: crop while resizing; how near it came is measured on a sample and told.",
+)
 @click.option("--decoders", type=click.IntRange(min=1), help="Threads that decode; all cores if left out.")
 @session_options
 @click.option("-o", "--output", type=PATH, required=True, help="Directory for predictions.parquet and infer.json.")
 @force_option
 @json_option
 def command(
-    model: Path, images: Path, labels: Path | None, limit: int | None, scores: bool, on_bad_image: str, decoders: int | None,
+    model: Path, images: Path, labels: Path | None, limit: int | None, scores: bool, on_bad_image: str,
+    preprocessing: Literal["exact", "fast"], decoders: int | None,
     streams: int, threads: int | None, devices: tuple[int, ...], output: Path, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Classify images with an offline model.
@@ -47,6 +60,7 @@ def command(
         pipeline=PipelineOptions(
             decoders=decoders or usable_cores(), count_bad_images=on_bad_image == "count", keep_scores=scores
         ),
+        preprocessing=preprocessing,
     )
     with progress() as update:
         result = infer(model, images, output, labels=labels, options=options, force=force, progress=update)
@@ -55,6 +69,7 @@ def command(
         ("end to end", f"{result.e2e.throughput:,.1f} img/s in {result.e2e.wall_s:.2f} s"),
         ("interface", f"{result.interface.throughput:,.1f} img/s while the engine was executing"),
         ("limited by", result.limiting_stage.name),
+        *([("preprocessing", _fast(result.fast_check))] if result.preprocessing == "fast" else []),
         ("predictions", str(output)),
     ]
     bad = Table(
@@ -62,3 +77,12 @@ def command(
     )
     summary = Table(f"{result.name}, runs in {result.executed_precision}, batch {result.batch_size}", ("", ""), rows)
     emit(result.jsonable(), as_json, summary, stages(result, "Stages"), bad if bad.rows else None)
+
+
+def _fast(check: FastCheck | None) -> str:
+    if check is None:
+        return "fast; there was no image to hold against the exact path"
+    return (
+        f"fast: against the exact path, on {check.images:,} images, pixels differ by at most {check.largest_difference} of 255 "
+        f"({check.differing_share:.2%} of them differ), {check.changed:,} decisions changed"
+    )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PRECISIONS = ("f32", "bf16", "fp16")
+PRECISIONS = ("f32", "bf16", "fp16", "int8")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 PATH = click.Path(path_type=Path)
 _BAR_AFTER_S = 1.0

@@ -13,26 +13,21 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..errors import DataError
-from ..spec import ColorOrder, CropMode, Interpolation, Preprocess
+from ..spec import ColorOrder, Preprocess
+from .resize import fit_exact
 from .source import RAW_SUFFIX, Sample
 
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # MPO files open as JPEG
 Image.init()  # registers every format now, not lazily from several threads at once
-_FILTERS = {
-    Interpolation.NEAREST: Image.Resampling.NEAREST,
-    Interpolation.BILINEAR: Image.Resampling.BILINEAR,
-    Interpolation.BICUBIC: Image.Resampling.BICUBIC,
-    Interpolation.LANCZOS: Image.Resampling.LANCZOS,
-}
-# A 1 x 30,000 strip resized to a shorter side of 256 would need 5.9 GB; no real photograph comes near this.
-MAX_RESIZED_PIXELS = 32_000_000
 
 
 class Decoder:
     """Prepares images for one Preprocess. Safe to call from several threads."""
+
+    _fit = staticmethod(fit_exact)
 
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
@@ -58,20 +53,30 @@ class Decoder:
         """
         if sample.path.suffix.lower() == RAW_SUFFIX:
             self._raw(data, out)
-        elif out.dtype == np.uint8:
-            out[:] = self.pixels(data).reshape(out.shape)
         else:
-            self.normalize(self.pixels(data), out)
+            self.place(self.pixels(data), out)
 
     def pixels(self, data: bytes) -> np.ndarray:
         """Decode, resize and crop to uint8, height x width (x 3 for colour), in RGB order."""
         with _quiet_pillow:
             image = open_image(data)
             try:
-                image = image.convert(self._mode)
+                image = self._decode(image, data)
             except _PILLOW_ERRORS as error:
                 raise DataError(_reason(error, data)) from error
-        return np.asarray(_crop(_resize(image, self.preprocess), self.shape[1:]))
+        return np.asarray(self._fit(image, self.preprocess))
+
+    def _decode(self, image: Image.Image, data: bytes) -> Image.Image:
+        """Read an opened image's pixels, as grey or RGB."""
+        image.load()
+        return image if image.mode == self._mode else image.convert(self._mode)
+
+    def place(self, pixels: np.ndarray, out: np.ndarray) -> None:
+        """Put pixels into a buffer as the call describes it: copied to uint8, or normalised to float32."""
+        if out.dtype == np.uint8:
+            out[:] = pixels.reshape(out.shape)
+        else:
+            self.normalize(pixels, out)
 
     def normalize(self, pixels: np.ndarray, out: np.ndarray) -> None:
         """Scale to 0…1, subtract the mean, divide by the standard deviation, and lay the channels out."""
@@ -162,36 +167,3 @@ def _reason(error: Exception, data: bytes) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"is too large to be decoded safely: {error}"
     return f"is damaged: {error}"
-
-
-def _resize(image: Image.Image, preprocess: Preprocess) -> Image.Image:
-    height, width = preprocess.resize_size
-    squash = preprocess.crop_mode is CropMode.SQUASH
-    size = (width, height) if squash else _shorter_side(image.size, height, width)
-    if size[0] * size[1] > MAX_RESIZED_PIXELS:
-        raise DataError(
-            f"{image.width}x{image.height} would become {size[0]}x{size[1]} when resized: too long and thin to prepare"
-        )
-    return image if image.size == size else image.resize(size, _FILTERS[preprocess.interpolation])
-
-
-def _shorter_side(original: tuple[int, int], height: int, width: int) -> tuple[int, int]:
-    """Size in Pillow's order; torchvision's rule for one number, timm's keep-ratio rule for a non-square target."""
-    w, h = original
-    if height == width:
-        return (height, int(height * h / w)) if w <= h else (int(height * w / h), height)
-    scale = min(h / height, w / width)
-    return round(w / scale), round(h / scale)
-
-
-def _crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """torchvision's CenterCrop: rounded offsets; an image smaller than the crop is padded with black."""
-    height, width = size
-    if image.width < width or image.height < height:
-        left, top = max(0, (width - image.width) // 2), max(0, (height - image.height) // 2)
-        right, bottom = max(0, (width - image.width + 1) // 2), max(0, (height - image.height + 1) // 2)
-        image = ImageOps.expand(image, (left, top, right, bottom))
-    top, left = round((image.height - height) / 2), round((image.width - width) / 2)
-    if (left, top, width, height) == (0, 0, *image.size):
-        return image
-    return image.crop((left, top, left + width, top + height))

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 
@@ -14,8 +14,9 @@ from ..errors import CompileError, EngineUnavailableError, InferenceError
 from ..graph import ClassifierGraph
 from ..host import fingerprint
 from ..offline import OfflineModel, TensorSpec
-from ..spec import ModelSpec, Precision
+from ..spec import ModelSpec, Precision, Preprocess
 
+INPUT_DTYPES = ("float32", "uint8")
 UNKNOWN_VERSION = "unknown"  # of a runtime that does not say; nothing is concluded from it
 
 
@@ -29,6 +30,8 @@ class CompileOptions:
         soc_version: the chip, such as Ascend310, for an engine that compiles for one; None asks the chip in this machine.
         aipp: take uint8 N x height x width x channels; the offline model subtracts the mean and divides itself.
         log: level of the compiler's own log, where it has one.
+        input_dtype: float32 for normalised N x channels x height x width; uint8 for the decoder's pixels, N x height x
+            width x channels, which the model then normalises itself.
     """
 
     precision: Precision = Precision.F32
@@ -36,10 +39,20 @@ class CompileOptions:
     soc_version: str | None = None
     aipp: bool = False
     log: str = "error"
+    input_dtype: str = "float32"
 
     def __post_init__(self) -> None:
+        if self.input_dtype not in INPUT_DTYPES:
+            raise ValueError(f"input_dtype must be {' or '.join(INPUT_DTYPES)}, got {self.input_dtype!r}")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+
+    def input_shape(self, preprocess: Preprocess) -> tuple[int, int, int, int]:
+        """Static shape of the input of the graph that an engine gets to compile."""
+        channels, height, width = preprocess.input_size
+        if self.input_dtype == "uint8":
+            return self.batch_size, height, width, channels
+        return self.batch_size, channels, height, width
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,11 +86,13 @@ class Compiled:
         files: names of what it left.
         executed: precision of the heavy operators.
         uint8_input: whether the model takes uint8 NHWC, and not float32 NCHW.
+        rest: precision of what int8 leaves; None in another precision.
     """
 
     files: tuple[str, ...]
     executed: Precision
     uint8_input: bool = False
+    rest: Precision | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,6 +182,7 @@ class Engine(ABC):
     extra: ClassVar[str | None]  # what to pip-install: modelport[extra]
     precisions: ClassVar[tuple[Precision, ...]]
     portable: ClassVar[bool] = False  # True where an offline model may move to another kind of processor
+    quantizer: ClassVar[Literal["nncf", "onnxruntime"]] = "nncf"  # whose QDQ file it runs in int8
     accelerator: ClassVar[bool] = False  # True where it compiles for a chip of its own and runs on several devices
 
     @abstractmethod
@@ -194,6 +210,10 @@ class Engine(ABC):
         if not self.accelerator and (options.soc_version or options.aipp):
             raise CompileError(
                 f"{self.title} compiles for this machine's processor: --soc-version and --aipp are for an accelerator"
+            )
+        if self.accelerator and options.input_dtype == "uint8":
+            raise CompileError(
+                f"{self.title} takes uint8 pixels through its own preprocessing: compile with --aipp instead of --input uint8"
             )
         return options
 

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
-import signal
-import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from .. import errors, files
-from ..errors import CompileError
+from .. import child, files
+from ..calibration import CALIBRATION_FILE
+from ..errors import CompileError, CompilerDiedError, CompilerTimeoutError, ModelportError
 from ..graph import ClassifierGraph, read_classifier
+from ..graph.quantized import is_quantized, read_calibration
+from ..graph.uint8_input import take_uint8
 from ..host import fingerprint
 from ..offline import EngineVersion, Manifest, OfflineModel, PrecisionPair, TensorSpec
 from ..spec import ModelSpec, Precision, Preprocess
 from . import load
 from .base import CompileOptions, Engine, Plan
 
-_REPLY = "modelport-reply:"
 _log = logging.getLogger(__name__)
 
 
@@ -35,6 +34,7 @@ def compile_model(  # noqa: PLR0913
     preprocess: Preprocess | None = None,
     num_classes: int | None = None,
     force: bool = False,
+    timeout: float | None = None,
 ) -> OfflineModel:
     """Compile an ONNX classifier into an offline model.
 
@@ -42,10 +42,11 @@ def compile_model(  # noqa: PLR0913
         onnx: the classifier; any ONNX file with one NCHW image input and one N x classes output.
         output: directory to make.
         engine: name of the engine.
-        options: precision, batch size, chip; None takes the engine's own precision and batch 1.
+        options: precision, batch size, input, chip; None takes the engine's own precision and batch 1.
         preprocess: how its images are prepared; None takes what `export` wrote into the file.
         num_classes: for a file that does not say.
         force: replace `output` if it exists.
+        timeout: seconds until the compiler is ended; None waits for ever.
 
     Returns:
         The offline model, its manifest naming the precision that really executes.
@@ -53,7 +54,7 @@ def compile_model(  # noqa: PLR0913
     Raises:
         FormatError: the file is no image classifier, or the preprocessing is unknown or contradicts it.
         EngineUnavailableError: the engine's runtime is not installed.
-        CompileError: the compiler refused the graph, crashed, or would silently run another precision.
+        CompileError: the compiler refused the graph, crashed, took too long, or would silently run another precision.
         OutputError: `output` exists.
     """
     job = _prepare(load(engine), onnx, options, preprocess, num_classes)
@@ -61,7 +62,7 @@ def compile_model(  # noqa: PLR0913
     files.refuse_existing(Path(output), force=force)
     if plan := job.engine.plan(job.graph, job.spec, job.options):
         _log.info("compiling with: %s", shlex.join(plan.command))
-    return OfflineModel.save(Path(output), partial(job.fill, version), force=force)
+    return OfflineModel.save(Path(output), partial(job.fill, version, timeout), force=force)
 
 
 def plan_compile(
@@ -96,6 +97,10 @@ def _prepare(
     graph = read_classifier(Path(onnx))
     spec = graph.resolve_spec(preprocess, num_classes)
     graph.require_batch(options.batch_size)
+    if options.precision is Precision.INT8 and not is_quantized(graph.path):
+        raise CompileError(
+            f"{graph.path}: is not quantised, and int8 needs images to calibrate with: pass --calibration DIR, or a QDQ file"
+        )
     return _Job(engine=engine, graph=graph, spec=spec, options=options)
 
 
@@ -108,21 +113,30 @@ class _Job:
     spec: ModelSpec
     options: CompileOptions
 
-    def fill(self, version: str, directory: Path) -> Manifest:
+    def fill(self, version: str, timeout: float | None, directory: Path) -> Manifest:
         """Compile into `directory` in a child process and describe the result."""
-        reply = self._run_child(version, directory)
+        reply = self._run_child(version, timeout, directory)
         executed = Precision(reply["executed"])
         if executed is not self.options.precision:
+            instead = f"compile with --precision {executed}, or on another machine"
+            if self.options.precision is Precision.INT8:
+                instead = "quantise it for this engine: compile the file that is not quantised, with --calibration DIR"
             raise CompileError(
                 f"{self.graph.path}: {self.engine.title} compiled it for {executed} although {self.options.precision} "
-                f"was asked for; compile with --precision {executed}, or on another machine"
+                f"was asked for; {instead}"
             )
+        names, record = list(reply["files"]), read_calibration(self.graph.path)
+        if record is not None:
+            record.write(directory / CALIBRATION_FILE)
+            names.append(CALIBRATION_FILE)
         size = self.options.batch_size
         channels, height, width = self.spec.preprocess.input_size
         uint8 = reply["uint8_input"]
         return Manifest(
             engine=EngineVersion(name=self.engine.name, version=version),
-            precision=PrecisionPair(requested=self.options.precision, executed=executed),
+            precision=PrecisionPair(
+                requested=self.options.precision, executed=executed, rest=reply["rest"] and Precision(reply["rest"])
+            ),
             batch_size=size,
             input=TensorSpec(
                 name=self.graph.input_name,
@@ -137,10 +151,11 @@ class _Job:
             onnx_sha256=self.graph.sha256,
             host=None if self.engine.portable else fingerprint(),
             device=self.options.soc_version,
-            files={name: files.digest(directory / name) for name in reply["files"]},
+            calibration=record and record.calibration,
+            files={name: files.digest(directory / name) for name in names},
         )
 
-    def _run_child(self, version: str, directory: Path) -> dict[str, Any]:
+    def _run_child(self, version: str, timeout: float | None, directory: Path) -> dict[str, Any]:
         request = {
             "engine": self.engine.name,
             "directory": str(directory.resolve()),
@@ -148,51 +163,35 @@ class _Job:
             "spec": self.spec.jsonable(),
             "options": asdict(self.options),
         }
-        child = subprocess.run(
-            # -P: nothing is imported from the working directory, where a user's numpy.py might lie.
-            [sys.executable, "-P", "-m", __name__],
-            input=json.dumps(request),
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-        )
-        line = next((line for line in child.stdout.splitlines() if line.startswith(_REPLY)), None)
-        if child.returncode == 0 and line:
-            reply = json.loads(line.removeprefix(_REPLY))
-            if "error" in reply:
-                raise getattr(errors, reply["error"])(reply["message"])
-            return reply
-        how = _signal_name(-child.returncode) if child.returncode < 0 else f"exit code {child.returncode}"
-        last = child.stderr.strip().splitlines()[-1:] or ["it printed nothing"]
-        raise CompileError(
-            f"{self.graph.path}: {self.engine.title} {version}'s compiler died ({how}) at {self.options.precision}, "
-            f"batch {self.options.batch_size}: {last[0]}; try another precision or version of the engine"
-        )
+        try:
+            return child.ask(__name__, request, timeout=timeout)
+        except child.ChildTimeoutError as late:
+            raise CompilerTimeoutError(
+                f"{self.graph.path}: {self.engine.title} {version}'s compiler was {late} at {self.options.precision}, batch "
+                f"{self.options.batch_size}; allow it more time, or try another precision"
+            ) from late
+        except child.ChildDiedError as death:
+            raise CompilerDiedError(
+                f"{self.graph.path}: {self.engine.title} {version}'s compiler died ({death.how}) at "
+                f"{self.options.precision}, batch {self.options.batch_size}: {death.last}; try another precision or "
+                "version of the engine"
+            ) from death
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _child() -> None:
-    """The child's side: one request on stdin, one reply line on stdout."""
-    request = json.load(sys.stdin)
-    try:
-        graph = read_classifier(Path(request["onnx"]))
-        compiled = load(request["engine"]).compile_into(
-            Path(request["directory"]),
-            graph,
-            ModelSpec.parse(request["spec"], "request"),
-            CompileOptions(**request["options"] | {"precision": Precision(request["options"]["precision"])}),
-        )
-        reply: dict[str, Any] = asdict(compiled)
-    except errors.ModelportError as error:
-        reply = {"error": type(error).__name__, "message": str(error)}
-    print(_REPLY + json.dumps(reply), flush=True)
+def _compile(request: dict[str, Any]) -> dict[str, Any]:
+    """The child's side."""
+    engine, directory = load(request["engine"]), Path(request["directory"])
+    graph, spec = read_classifier(Path(request["onnx"])), ModelSpec.parse(request["spec"], "request")
+    options = CompileOptions(**request["options"] | {"precision": Precision(request["options"]["precision"])})
+    if options.input_dtype == "float32":
+        return asdict(engine.compile_into(directory, graph, spec, options))
+    with TemporaryDirectory(prefix="modelport-uint8-") as folder:
+        changed = take_uint8(graph, spec.preprocess, Path(folder) / graph.path.name)
+        try:
+            return asdict(engine.compile_into(directory, changed, spec, options)) | {"uint8_input": True}
+        except ModelportError as error:  # the user knows the file by its own name
+            raise type(error)(str(error).replace(str(changed.path), str(graph.path))) from error
 
 
 if __name__ == "__main__":
-    _child()
+    child.answer(_compile)

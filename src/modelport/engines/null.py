@@ -1,12 +1,16 @@
 """An engine that computes almost nothing, for tests and for measuring modelport's own overhead.
 
 A score is the image's mean value times the class's number, so results are predictable and batches cannot be mixed up
-unnoticed. Faults are injected through the environment variable `MODELPORT_NULL_FAULT`:
+unnoticed. The mean is of what the session is given: normalised values, or pixels of 0…255 where the input is uint8.
+Faults are injected through the environment variable `MODELPORT_NULL_FAULT`:
 
     compile-raise     the compiler raises
     compile-signal    the compiling process dies by SIGSEGV
+    compile-hang      compiling takes an hour
     infer-raise:N     the N-th batch raises (from 1)
     infer-nan:N       the N-th batch answers NaN
+    infer-signal:N    the process dies by SIGSEGV at the N-th batch
+    infer-hang:N      the N-th batch takes an hour
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import os
 import signal
 from itertools import count
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 
@@ -49,6 +54,8 @@ class NullEngine(Engine):
             raise CompileError(f"the null engine cannot compile {graph.path}: {FAULT} asked for it")
         if fault == "compile-signal":
             os.kill(os.getpid(), signal.SIGSEGV)
+        if fault == "compile-hang":
+            sleep(3600)
         (directory / _FILE).write_text(f"{graph.sha256}\n")
         return Compiled(files=(_FILE,), executed=Precision.F32)
 
@@ -67,9 +74,13 @@ class NullSession(Session):
         self._count = count(1)
 
     def _infer(self, batch: np.ndarray) -> np.ndarray:
-        scores = batch.mean(axis=(1, 2, 3))[:, None] * self._weights
+        scores = batch.mean(axis=(1, 2, 3)).astype(np.float32)[:, None] * self._weights
         if next(self._count) == self._faulty:
             if self._fault == "infer-raise":
                 raise InferenceError(f"{self.where}: the null engine failed: {FAULT} asked for it")
+            if self._fault == "infer-signal":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if self._fault == "infer-hang":
+                sleep(3600)
             scores[:] = np.nan
         return scores

@@ -15,6 +15,8 @@ from ..spec import ModelSpec, Precision
 from .base import Compiled, CompileOptions, Engine, Session, SessionOptions
 
 _GRAPH = "model.onnx"
+_INT8 = frozenset({"QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"})
+_FLOAT = frozenset({"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"})
 _PROVIDERS = ["CPUExecutionProvider"]
 _ERRORS_ONLY = 3  # the runtime's log severity; its warning about hardware-specific graphs is what our manifest is for
 
@@ -25,7 +27,8 @@ class OnnxRuntimeEngine(Engine):
     name = "onnxruntime"
     title = "ONNX Runtime"
     extra = "onnxruntime"
-    precisions = (Precision.F32,)
+    precisions = (Precision.F32, Precision.INT8)
+    quantizer = "onnxruntime"
 
     def _runtime(self) -> ModuleType:
         try:
@@ -48,13 +51,14 @@ class OnnxRuntimeEngine(Engine):
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         settings.optimized_model_filepath = str(directory / _GRAPH)
         try:
-            _fix_shapes(graph, fixed, (options.batch_size, *spec.preprocess.input_size))
+            _fix_shapes(graph, fixed, options.input_shape(spec.preprocess))
             ort.InferenceSession(fixed, settings, providers=_PROVIDERS)
         except Exception as error:  # the binding raises a dozen unrelated classes
             raise CompileError(f"ONNX Runtime cannot compile {graph.path}: {_first_line(error)}") from error
         finally:
             fixed.unlink(missing_ok=True)
-        return Compiled(files=(_GRAPH,), executed=Precision.F32)
+        rest = Precision.F32 if options.precision is Precision.INT8 else None
+        return Compiled(files=(_GRAPH,), executed=_executed(directory / _GRAPH), rest=rest)
 
     def _open(self, model: OfflineModel, options: SessionOptions) -> Session:
         ort = self._runtime()
@@ -101,6 +105,15 @@ def _fix_shapes(graph: ClassifierGraph, target: Path, shape: tuple[int, ...]) ->
     if output.dim:
         output.dim[0].dim_value = shape[0]
     onnx.save(model, target)
+
+
+def _executed(path: Path) -> Precision:
+    """The precision of most of the optimised graph's convolutions and matrix products."""
+    import onnx
+
+    kinds = [node.op_type for node in onnx.load(path, load_external_data=False).graph.node]
+    int8 = sum(kind in _INT8 for kind in kinds)
+    return Precision.INT8 if int8 > sum(kind in _FLOAT for kind in kinds) else Precision.F32
 
 
 def _first_line(error: Exception) -> str:

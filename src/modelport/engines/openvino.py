@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,8 @@ _BLOB = "model.blob"
 # INFERENCE_PRECISION_HINT is always set: left alone, the plugin picks bf16 on a CPU that has it, silently, and it does
 # so again when a blob that was compiled for f32 is imported without the hint.
 _HINT = {Precision.F32: "f32", Precision.BF16: "bf16"}
-_EXECUTED = {"f32": Precision.F32, "bf16": Precision.BF16}
+_EXECUTED = {"f32": Precision.F32, "bf16": Precision.BF16, "i8": Precision.INT8, "u8": Precision.INT8}
+_CAPABILITY = {Precision.BF16: "BF16", Precision.INT8: "INT8"}  # as the plugin names what this CPU computes in
 
 
 class OpenVinoEngine(Engine):
@@ -31,11 +33,12 @@ class OpenVinoEngine(Engine):
     name = "openvino"
     title = "OpenVINO"
     extra = "openvino"
-    precisions = (Precision.F32, Precision.BF16)
+    precisions = (Precision.F32, Precision.BF16, Precision.INT8)
 
     def _runtime(self) -> ModuleType:
         try:
-            import openvino
+            with _no_telemetry():
+                import openvino
         except ImportError as error:
             raise self.missing("openvino", error) from error
         return openvino
@@ -48,22 +51,29 @@ class OpenVinoEngine(Engine):
     ) -> Compiled:
         openvino = self._runtime()
         core = openvino.Core()
-        if options.precision is Precision.BF16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise CompileError("OpenVINO has no bf16 arithmetic on this CPU; compile with --precision f32")
+        capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if _CAPABILITY.get(options.precision, "FP32") not in capabilities:
+            raise CompileError(
+                f"OpenVINO has no {options.precision} arithmetic on this CPU; compile with --precision f32"
+            )
+        rest = None
+        if options.precision is Precision.INT8:
+            rest = Precision.BF16 if "BF16" in capabilities else Precision.F32
         try:
             model = core.read_model(graph.path)
-            model.reshape({graph.input_name: [options.batch_size, *spec.preprocess.input_size]})
-            compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": _HINT[options.precision]})
+            model.reshape({graph.input_name: list(options.input_shape(spec.preprocess))})
+            compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": _HINT[rest or options.precision]})
             executed = executed_precision(compiled)
             (directory / _BLOB).write_bytes(compiled.export_model().getvalue())
         except RuntimeError as error:
             raise CompileError(f"OpenVINO cannot compile {graph.path}: {_first_line(error)}") from error
-        return Compiled(files=(_BLOB,), executed=executed)
+        return Compiled(files=(_BLOB,), executed=executed, rest=rest)
 
     def _open(self, model: OfflineModel, options: SessionOptions) -> Session:
         openvino = self._runtime()
-        executed = model.manifest.precision.executed
-        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINT[executed], "NUM_STREAMS": options.streams}
+        precision = model.manifest.precision
+        executed, hint = precision.executed, _HINT[precision.rest or precision.executed]
+        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "NUM_STREAMS": options.streams}
         if options.threads:
             config["INFERENCE_NUM_THREADS"] = options.threads
         with _translated(str(model.path)):
@@ -107,16 +117,31 @@ def executed_precision(compiled: Any) -> Precision:
         kind, precision = info["layerType"].astype(str), info["runtimePrecision"].astype(str)
         if kind in ("Const", "Input", "Parameter", "Output", "Result"):
             continue
-        every[precision] += 1
+        name = _EXECUTED.get(precision, precision)  # i8 and u8 are one
+        every[name] += 1
         if kind in ("Convolution", "FullyConnected", "MatMul", "GroupConvolution"):
-            heavy[precision] += 1
+            heavy[name] += 1
     counts = heavy or every
     if not counts:  # nothing computes: whatever was asked for holds
         return _EXECUTED.get(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name(), Precision.F32)
     most = counts.most_common(1)[0][0]
-    if most not in _EXECUTED:
+    if not isinstance(most, Precision):
         raise CompileError(f"OpenVINO chose {most}, which modelport does not offer")
-    return _EXECUTED[most]
+    return most
+
+
+@contextmanager
+def _no_telemetry() -> Iterator[None]:
+    """Importing OpenVINO alone writes a client id to ~/intel and reports to its makers, unless this module is not there."""
+    name = "openvino_telemetry"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 @contextmanager

@@ -170,7 +170,8 @@ def _input_shape(path: Path, value: onnx.ValueInfoProto) -> list[int | None]:
     where = f"{path}: input {value.name!r}"
     shape, dtype = _shape(value), value.type.tensor_type.elem_type
     if dtype != onnx.TensorProto.FLOAT:
-        raise FormatError(f"{where} is {onnx.TensorProto.DataType.Name(dtype).lower()}; float32 is accepted")
+        hint = ": give the float32 file, --input uint8 makes it take pixels" if dtype == onnx.TensorProto.UINT8 else ""
+        raise FormatError(f"{where} is {onnx.TensorProto.DataType.Name(dtype).lower()}; float32 is accepted{hint}")
     if shape is None or len(shape) != 4:
         raise FormatError(f"{where} has shape {_show(shape)}; N x channels x height x width is accepted")
     if shape[1] not in (1, 3):

@@ -7,17 +7,18 @@ from pathlib import Path
 from ..accuracy import evaluate_dump, guide_result
 from ..errors import DataError
 from ..files import write_text
+from ..progress import Progress, silent
 from ..results import Accuracy
 
 
-def evaluate_guide(dump: Path | str, labels: Path | str, output: Path | str) -> Accuracy:
+def evaluate_guide(dump: Path | str, labels: Path | str, output: Path | str, progress: Progress = silent) -> Accuracy:
     """Count Top1…Top5 and write `result.json`, in one line and replacing an earlier one.
 
     Raises:
         DataError: images without a prediction (the original shrinks its denominator), predictions without a label (stale
             files, which the original counts), or scores that are not finite.
     """
-    accuracy = evaluate_dump(dump, labels)
+    accuracy = evaluate_dump(dump, labels, progress)
     if accuracy.missing:
         first = ", ".join(accuracy.first_missing)
         raise DataError(

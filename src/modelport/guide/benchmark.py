@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from ..data.predictions import Prediction
 from ..data.source import RAW_SUFFIX, Source, open_source
 from ..engines import open_model
 from ..errors import DataError, FormatError, InferenceError
+from ..exclusive import warn_if_busy
 from ..files import new_directory
 from ..host import usable_cores
 from ..inference import InferOptions, Work, describe, run_work
@@ -24,7 +26,10 @@ from .dump import MARKER, write_scores
 from .performance import PureInference, RealDataPerformance, pure_file, real_data_file, write_performance
 from .prepare import stem
 
+log = logging.getLogger("modelport")
+
 RESULT = Path("result")
+_DISAGREEMENT = 0.10
 _FIRST_OUTPUT = 1  # the tool counts outputs from 1; its successor from 0
 
 
@@ -139,8 +144,10 @@ def _run_device(  # noqa: PLR0913, PLR0917
     with new_directory(dump, marker=MARKER, force=True) as target, open_model(model, work.options.session) as session:
         result = run_work(session, work, write, progress)
         (target / MARKER).touch()
+    warn_if_busy(f"device {device}", result.hygiene)
     path = directory / real_data_file(options.batch_size, device)
     write_performance(path, RealDataPerformance.of(result))
+    _compare_speeds(options, device, directory)
     return RealDataRun(device, result, dump, path)
 
 
@@ -171,5 +178,19 @@ def run_pure(
         path = directory / pure_file(options.om_path, device)
         performance = PureInference.of(result.latencies_s, options.batch_size)
         write_performance(path, performance)
+        _compare_speeds(options, device, directory)
         done.append((path, performance))
     return done
+
+
+def _compare_speeds(options: BenchmarkOptions, device: int, directory: Path) -> None:
+    """Chapter 7's rule: the real-data run's figures count. Say where pure inference, a quick look, differs from them."""
+    real, pure = directory / real_data_file(options.batch_size, device), directory / pure_file(options.om_path, device)
+    if not (real.exists() and pure.exists()):
+        return
+    counts, quick = RealDataPerformance.read(real).interface_rate, PureInference.read(pure).rate
+    if abs(quick / counts - 1) > _DISAGREEMENT:
+        log.warning(
+            "pure inference (%s) gives %.4g samples/s, the real-data run (%s) %.4g: %+.0f %%; the real-data figure counts",
+            pure.name, quick, real.name, counts, (quick / counts - 1) * 100,
+        )  # fmt: skip

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..data.predictions import TOP, Predictions, top_classes
 from ..errors import DataError, FormatError
+from ..progress import Progress, silent
 
 SUFFIXES = (".txt", ".bin", ".npy")
 MARKER = ".modelport-dump"  # in directories that were written here, which may therefore be replaced
@@ -55,7 +56,7 @@ def is_dump(directory: Path) -> bool:
     return directory.is_dir() and any(_parse(path) is not None for path in directory.iterdir())
 
 
-def read_dump(directory: Path | str) -> tuple[Predictions, int]:
+def read_dump(directory: Path | str, progress: Progress = silent) -> tuple[Predictions, int]:
     """Read a dump directory, made here or by the original tools.
 
     Returns:
@@ -68,7 +69,10 @@ def read_dump(directory: Path | str) -> tuple[Predictions, int]:
     directory = Path(directory)
     chosen = _choose(directory)
     with ThreadPoolExecutor() as pool:
-        rows = list(pool.map(_read_top, chosen.values()))
+        rows = []
+        for row in pool.map(_read_top, chosen.values()):
+            rows.append(row)
+            progress("read scores", len(rows), len(chosen))
     widths = {width for _, width, _ in rows}
     if len(widths) > 1:
         first = rows[0][1]

@@ -10,6 +10,7 @@ from ..data.decode import open_image, read_bytes
 from ..data.source import RAW_SUFFIX
 from ..errors import DataError
 from ..files import write_text
+from ..progress import Progress, silent
 
 _JPEG_SUFFIXES = (".jpg", ".jpeg")
 
@@ -33,7 +34,7 @@ def write_bin_info(directory: Path | str, output: Path | str, width: int, height
     return _write(Path(output), [(path, width, height) for path in paths])
 
 
-def write_jpg_info(directory: Path | str, output: Path | str) -> int:
+def write_jpg_info(directory: Path | str, output: Path | str, progress: Progress = silent) -> int:
     """List the JPEG files of a directory, in sorted order, each with its own width and height.
 
     Returns:
@@ -44,8 +45,11 @@ def write_jpg_info(directory: Path | str, output: Path | str) -> int:
     """
     paths = _list(Path(directory), _JPEG_SUFFIXES, "JPEG files")
     with ThreadPoolExecutor() as pool:
-        sizes = list(pool.map(_size, paths))
-    return _write(Path(output), [(path, *size) for path, size in zip(paths, sizes, strict=True)])
+        rows = []
+        for path, size in zip(paths, pool.map(_size, paths), strict=True):
+            rows.append((path, *size))
+            progress("get-info", len(rows), len(paths))
+    return _write(Path(output), rows)
 
 
 def _list(directory: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:

@@ -46,7 +46,7 @@ def bench(
         model = OfflineModel.load(Path(model))
     options = options or SessionOptions()
     with watch() as watched, load(model.manifest.engine.name).open(model, options) as session:
-        batch = np.random.default_rng(0).standard_normal(session.input.shape, dtype=np.float32)
+        batch = session.random_batch()
         before, _ = run_rounds(session, batch, warmup, partial(silent, ""))
         counted, wall = run_rounds(session, batch, rounds, partial(progress, f"bench {model.label}"))
     warn_if_busy(f"bench {model.label}", watched.hygiene)

@@ -37,10 +37,14 @@ def examine() -> Diagnosis:
     """Try every engine in every precision it knows."""
     checks = []
     with tempfile.TemporaryDirectory() as directory:
-        model = Path(directory) / "probe.onnx"
+        model, quantized = Path(directory) / "probe.onnx", Path(directory) / "probe-int8.onnx"
         _write_probe(model)
+        _write_quantized(model, quantized)
         for name in names():
-            checks += [_check(name, precision, model) for precision in load(name).precisions]
+            checks += [
+                _check(name, precision, quantized if precision is Precision.INT8 else model)
+                for precision in load(name).precisions
+            ]
     return Diagnosis(environment=environment(), engines=tuple(checks))
 
 
@@ -85,3 +89,36 @@ def _write_probe(path: Path) -> None:
     scores = helper.make_tensor_value_info("class", TensorProto.FLOAT, ["batch", 4])
     graph = helper.make_graph(nodes, "probe", [image], [scores], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def _write_quantized(probe: Path, path: Path) -> None:
+    """The probe with every tensor quantised, results too: int8 in any engine. Its numbers mean nothing."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load(probe)
+    graph, nodes = model.graph, []
+    graph.initializer.append(numpy_helper.from_array(np.float32(0.05), "scale"))
+
+    def pair(tensor: str, result: str, zero: str) -> None:
+        middle = f"{result}/int8"
+        nodes.append(helper.make_node("QuantizeLinear", [tensor, "scale", zero], [middle]))
+        nodes.append(helper.make_node("DequantizeLinear", [middle, "scale", zero], [result]))
+
+    for name, kind in (("u8", np.uint8), ("i8", np.int8)):
+        graph.initializer.append(numpy_helper.from_array(np.zeros((), kind), name))
+    weights = {weight.name for weight in graph.initializer if weight.name.startswith("w")}
+    for weight in sorted(weights):
+        pair(weight, f"{weight}/back", "i8")
+    pair("image", "image/back", "u8")
+    for node in graph.node:
+        node.input[:] = [f"{name}/back" for name in node.input]
+        last = node.output[0] == "class"
+        if last:
+            node.output[0] = "class/float"
+        nodes.append(node)
+        pair(node.output[0], "class" if last else f"{node.output[0]}/back", "u8")
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]  # copies: clearing empties the rest
+    del graph.node[:]
+    graph.node.extend(kept)
+    onnx.save(model, path)

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import computed_field
 
 from .. import files
-from ..accuracy import PREDICTIONS_FILE, compare_decisions, count_topn, measure_parity
+from ..accuracy import PREDICTIONS_FILE, compare_decisions, compare_scores, count_topn
 from ..data.labels import label_key, read_labels
 from ..data.predictions import Predictions
 from ..data.source import Source
@@ -157,7 +157,7 @@ def forecast_fp16(  # noqa: PLR0913
             accuracy_f32=plan.count(f32, wanted),
             accuracy_fp16=plan.count(fp16, wanted),
             paired=compare_decisions(f32, fp16, wanted, against="f32"),
-            parity=_parity(f32, fp16),
+            parity=compare_scores(f32, fp16, against="f32"),
             non_finite=sum(a is None and b is not None for a, b in zip(f32.errors, fp16.errors, strict=True)),
             environment=environment(),
         )
@@ -223,10 +223,3 @@ def _require_rounded(predictions: Predictions) -> None:
             f"ONNX Runtime optimised the rounding to fp16 away (score {scores[~exact][0]!r} is no fp16 number), so there is no "
             "forecast; use another version of ONNX Runtime"
         )
-
-
-def _parity(f32: Predictions, fp16: Predictions) -> Parity | None:
-    assert f32.scores is not None
-    assert fp16.scores is not None
-    both = [a is None and b is None for a, b in zip(f32.errors, fp16.errors, strict=True)]
-    return measure_parity(f32.scores[both], fp16.scores[both], against="f32") if any(both) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..results import RunResult
+from ..results import Measured, RunResult, TuneResult
 
 _COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 _CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"]}
@@ -69,6 +69,38 @@ def stages(result: RunResult) -> str:
         )
     figure.update_yaxes(tickformat=".0%")
     return _html(figure, "stages", "share of the workers' time", barmode="stack")
+
+
+def tradeoff(result: TuneResult) -> str:
+    """Throughput against p90 latency of everything that ran, a colour per variant; the front as a line, the winner as a star."""
+    from plotly import graph_objects as go
+
+    figure = go.Figure()
+    variants = list(dict.fromkeys(found.configuration.variant for found in result.sweep.ran))
+    for color, variant in zip(_cycle(len(variants)), variants, strict=True):
+        mine = [found for found in result.sweep.ran if found.configuration.variant == variant]
+        _points(figure, mine, name=variant, mode="markers", marker={"color": color, "size": 9})
+    front = [result.measured(configuration) for configuration in result.front]
+    _points(figure, front, name="front", mode="lines", line={"color": "#888", "dash": "dot"}, hoverinfo="skip")
+    if result.winner is not None:
+        star = {"color": "#D55E00", "size": 16, "symbol": "star"}
+        _points(figure, [result.measured(result.winner)], name="chosen", mode="markers", marker=star)
+    if result.goal.latency_ms is not None:
+        figure.add_vline(x=result.goal.latency_ms, line={"color": "#D55E00", "dash": "dash"})
+    figure.update_xaxes(title="p90 latency of a batch, ms", rangemode="tozero", gridcolor="rgba(128,128,128,0.25)")
+    figure.update_yaxes(rangemode="tozero")
+    return _html(figure, "tradeoff", "images a second")
+
+
+def _points(figure: Any, found: list[Measured], **style: Any) -> None:
+    if "hoverinfo" not in style:
+        style["hovertemplate"] = "%{text}<br>%{y:,.1f} img/s, p90 %{x:,.2f} ms<extra></extra>"
+    figure.add_scatter(
+        x=[item.latency_ms.p90 for item in found if item.latency_ms],
+        y=[item.throughput for item in found if item.latency_ms],
+        text=[item.configuration.text for item in found if item.latency_ms],
+        **style,
+    )
 
 
 def _cycle(count: int) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -10,7 +12,19 @@ from . import charts, rows
 
 
 def render_html(result: RunResult) -> str:
-    """The whole report as a self-contained page. Everything that comes from files is escaped."""
+    """The whole report as a self-contained page."""
+    return page(
+        "report.html.j2",
+        result=result,
+        rows=rows,
+        plotly=Markup(charts.library()),
+        throughput_chart=Markup(charts.throughput(result)),
+        stages_chart=Markup(charts.stages(result)),
+    )
+
+
+def page(template: str, **values: Any) -> str:
+    """A template filled in. Everything that comes from files is escaped."""
     environment = Environment(
         loader=PackageLoader("modelport.report"),
         autoescape=True,
@@ -18,10 +32,4 @@ def render_html(result: RunResult) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(
-        result=result,
-        rows=rows,
-        plotly=Markup(charts.library()),
-        throughput_chart=Markup(charts.throughput(result)),
-        stages_chart=Markup(charts.stages(result)),
-    )
+    return environment.get_template(template).render(**values)

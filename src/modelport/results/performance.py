@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from pydantic import computed_field
@@ -29,22 +30,28 @@ class LatencySummary(Result):
         return cls(mean=ms.mean(), p50=p50, p90=p90, p95=p95, p99=p99, max=ms.max())
 
 
+def target_name(engine: str, precision: Precision, input_dtype: str) -> str:
+    """Such as `openvino-bf16`; a model that takes pixels is `openvino-bf16-uint8`."""
+    return f"{engine}-{precision}" + ("" if input_dtype == "float32" else f"-{input_dtype}")
+
+
 class Target(Result):
-    """What was run: engine, precision asked for and really executed, batch size, and how it was opened."""
+    """What was run: engine, precision asked for and really executed, batch size, input, and how it was opened."""
 
     engine: str
     engine_version: str
     precision: Precision
     executed_precision: Precision
     batch_size: int
+    input_dtype: str = "float32"
     streams: int = 1
     threads: int | None = None
     devices: tuple[int, ...] = (0,)
 
     @property
     def name(self) -> str:
-        """Engine and precision, such as `openvino-bf16`."""
-        return f"{self.engine}-{self.precision}"
+        """Engine, precision and an input other than float32, such as `openvino-bf16`."""
+        return target_name(self.engine, self.precision, self.input_dtype)
 
 
 class Hygiene(Result):
@@ -184,6 +191,22 @@ class Interface(Result):
     busy_s: float
 
 
+class FastCheck(Result):
+    """What fast preprocessing changed, on a sample of the images.
+
+    Attributes:
+        images: images compared, spread evenly over the run.
+        largest_difference: of one pixel's one channel, in steps of 0…255.
+        differing_share: values that differ at all ÷ all values.
+        changed: images of which the model decides otherwise when they are prepared exactly.
+    """
+
+    images: int
+    largest_difference: int
+    differing_share: float
+    changed: int
+
+
 class InferResult(Target):
     """A real-data run through the pipeline.
 
@@ -194,6 +217,9 @@ class InferResult(Target):
         limit: the `--limit` that chose the images, or None for all.
         stages: in pipeline order.
         hygiene: whether the machine was ours alone; None in results of an earlier version.
+        preprocessing: exact, or fast, which is near it.
+        fast_check: how near; None for exact preprocessing, and where there was no image to compare.
+        calibrated_with: the images that the model was calibrated with; it is not evaluated on them.
     """
 
     model: ModelSpec
@@ -207,6 +233,9 @@ class InferResult(Target):
     bad_images: tuple[BadImage, ...]
     environment: Environment
     hygiene: Hygiene | None = None
+    preprocessing: Literal["exact", "fast"] = "exact"
+    fast_check: FastCheck | None = None
+    calibrated_with: tuple[str, ...] = ()
 
     @property
     def limiting_stage(self) -> StageStats:

@@ -9,7 +9,7 @@ from pydantic import computed_field
 from ..spec import ModelSpec, Precision, Preprocess
 from .accuracy import Accuracy, Gate, Paired, Parity, ReferenceAccuracy
 from .base import Environment, Result
-from .performance import BenchResult, InferResult
+from .performance import BenchResult, InferResult, target_name
 
 
 class TargetResult(Result):
@@ -28,8 +28,8 @@ class TargetResult(Result):
 
     @property
     def name(self) -> str:
-        """Engine and precision, such as `openvino-bf16`."""
-        return f"{self.engine}-{self.precision}"
+        """Engine, precision and an input other than float32, such as `openvino-bf16`."""
+        return target_name(self.engine, self.precision, self.inference.input_dtype)
 
     @property
     def best(self) -> BenchResult | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..shared import PATH
+from ..shared import PATH, progress
 
 
 @click.command()
@@ -22,6 +22,7 @@ def command(dump: Path, labels: Path, directory: Path, name: str) -> None:
     from ...guide.acc_eval import evaluate_guide
     from ...report.rows import denominator
 
-    accuracy = evaluate_guide(dump, labels, directory / name)
+    with progress() as update:
+        accuracy = evaluate_guide(dump, labels, directory / name, update)
     click.echo(denominator(accuracy), err=True)
     click.echo((directory / name).read_text(encoding="utf-8"), nl=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..shared import PATH
+from ..shared import PATH, progress
 
 
 @click.command()
@@ -20,7 +20,8 @@ def command(kind: str, directory: Path, output: Path, width: int | None, height:
     from ...guide.info import write_bin_info, write_jpg_info
 
     if kind == "jpg":
-        count = write_jpg_info(directory, output)
+        with progress() as update:
+            count = write_jpg_info(directory, output, update)
     elif width is None or height is None:
         raise click.UsageError("get-info bin needs WIDTH and HEIGHT after the output")
     else:

@@ -1,0 +1,76 @@
+"""The command lines that reproduce each part of a job on its own, for its reports."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Literal
+
+from .recipe import Recipe, TargetSection
+from .results import Command
+
+Part = Literal["model", "accuracy", "performance"]
+
+
+class Commands:
+    """Collects a job's command lines as its steps are done."""
+
+    def __init__(self, recipe: Recipe, path: Path) -> None:
+        """`path` is the recipe's file, from which other commands take the preprocessing."""
+        self._recipe, self._path = recipe, path
+        self.all: list[Command] = []
+
+    def export(self, output: Path) -> None:
+        """Checkpoint to ONNX."""
+        model = self._recipe.model
+        weights = ["--checkpoint", model.checkpoint] if model.checkpoint else ["--random-weights"]
+        classes = ["--num-classes", model.num_classes] if model.num_classes else []
+        words = ["--arch", model.arch, *weights, *classes, "--recipe", self._path, "--opset", self._recipe.export.opset]
+        self._add("model", "ONNX file and its parity with PyTorch", "export", *words, "-o", output)
+
+    def compile(
+        self, target: TargetSection, batch_size: int, onnx: Path, output: Path, *, preprocess_stated: bool
+    ) -> None:
+        """ONNX to an offline model; `preprocess_stated` where the ONNX file itself says how images are prepared."""
+        words: list[object] = ["--engine", target.engine, "--precision", target.precision, "--batch-size", batch_size]
+        if target.input != "float32":
+            words += ["--input", target.input]
+        if not preprocess_stated:
+            words += ["--recipe", self._path]
+        if target.precision == "int8":
+            words += self._calibration()
+        self._add("model", f"{target.name}, batch {batch_size}: offline model", "compile", onnx, *words, "-o", output)
+
+    def infer(self, target: TargetSection, model: Path, home: Path, output: Path) -> None:
+        """Predictions, and their accuracy where there is a label file."""
+        data = self._recipe.data
+        limit = ["--limit", data.limit] if data.limit else []
+        words = ["--images", data.images, *limit, *_session(target), "--scores"]
+        self._add("accuracy", f"{target.name}: predictions and stages", "infer", model, *words, "-o", output)
+        if data.labels:
+            words = ["--labels", data.labels, "-o", home / "result.json"]
+            self._add("accuracy", f"{target.name}: accuracy", "evaluate", output, *words)
+
+    def bench(self, target: TargetSection, batch_size: int, model: Path) -> None:
+        """Pure inference."""
+        plan = self._recipe.performance
+        words = ["--rounds", plan.rounds, "--warmup", plan.warmup, *_session(target)]
+        self._add("performance", f"{target.name}, batch {batch_size}: pure inference", "bench", model, *words)
+
+    def _calibration(self) -> list[object]:
+        calibration = self._recipe.calibration
+        assert calibration is not None
+        words: list[object] = ["--calibration", calibration.images, "--calibration-samples", calibration.samples]
+        words += ["--preset", calibration.preset]
+        if calibration.max_drop is not None:
+            words += ["--max-drop", calibration.max_drop]
+        return [*words, *(["--calibration-labels", calibration.labels] if calibration.labels else [])]
+
+    def _add(self, part: Part, what: str, *words: object) -> None:
+        self.all.append(Command(part=part, what=what, line=shlex.join(["modelport", *map(str, words)])))
+
+
+def _session(target: TargetSection) -> list[object]:
+    """The options of `infer` and `bench` that open a model as the target says."""
+    streams = ["--streams", target.streams] if target.streams > 1 else []
+    return [*streams, *(["--threads", target.threads] if target.threads else [])]

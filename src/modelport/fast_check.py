@@ -1,0 +1,75 @@
+"""What fast preprocessing changes: a sample of a run's images held against the exact path, after the run and outside its time."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from .data.decode import Decoder, read_bytes
+from .data.fast import FastDecoder
+from .data.predictions import Prediction, top_classes
+from .data.source import RAW_SUFFIX, Sample, Source
+from .engines.base import Session
+from .errors import DataError
+from .results import FastCheck
+from .spec import Preprocess
+
+MOST = 64  # images; spread evenly over the source
+_log = logging.getLogger("modelport")
+
+
+class FastSample:
+    """The images to hold against the exact path, and what the run decided of them."""
+
+    def __init__(self, source: Source) -> None:
+        images = [row for row, sample in enumerate(source) if sample.path.suffix.lower() != RAW_SUFFIX]
+        if raw := len(source) - len(images):
+            _log.warning(
+                "%s: %d of %d inputs are %s, prepared already: --preprocess fast has no effect on them",
+                source.where, raw, len(source), RAW_SUFFIX,
+            )  # fmt: skip
+        places = np.linspace(0, len(images) - 1, min(len(images), MOST)).round().astype(int)
+        self._rows = {images[place] for place in places}
+        self._decided: list[tuple[Sample, int]] = []
+
+    def take(self, row: int, prediction: Prediction) -> None:
+        """Keep the run's decision if its image is of the sample; one that failed is left out."""
+        if row in self._rows and prediction.error is None:
+            self._decided.append((prediction.sample, int(prediction.top[0])))
+
+    def compare(self, session: Session, preprocess: Preprocess) -> FastCheck | None:
+        """Prepare the sample both ways and infer it the exact way, by the run's own session.
+
+        Returns:
+            None where no image is left to compare.
+
+        Raises:
+            DataError: an image has gone since the run.
+        """
+        exact, fast = Decoder(preprocess), FastDecoder(preprocess)
+        buffer = np.zeros(session.input.shape, dtype=session.input.dtype)
+        largest = differing = values = changed = 0
+        for start in range(0, len(self._decided), len(buffer)):
+            group = self._decided[start : start + len(buffer)]
+            for row, (sample, _) in enumerate(group):
+                theirs, ours = _both(sample, exact, fast)
+                distance = np.abs(theirs.astype(np.int16) - ours)
+                largest = max(largest, int(distance.max()))
+                differing, values = differing + int(np.count_nonzero(distance)), values + distance.size
+                exact.place(theirs, buffer[row])
+            scores = session.infer(buffer)[: len(group)]
+            decided = np.where(np.isfinite(scores).all(axis=1), top_classes(scores, 1)[:, 0], -1)
+            changed += int((decided != [top for _, top in group]).sum())
+        if not values:
+            return None
+        share = differing / values
+        return FastCheck(images=len(self._decided), largest_difference=largest, differing_share=share, changed=changed)
+
+
+def _both(sample: Sample, exact: Decoder, fast: Decoder) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        data = read_bytes(sample.path)
+        return exact.pixels(data), fast.pixels(data)
+    except DataError as error:
+        raise DataError(f"{sample.path}: could be read in the run and not afterwards: it {error}") from error
