@@ -10,10 +10,10 @@ import numpy as np
 
 from . import files
 from .calibration import refuse_overlap
+from .data.dump import is_dump, read_dump
 from .data.labels import label_key, read_labels, require_in_range
 from .data.predictions import TOP, Predictions
 from .errors import DataError, FormatError
-from .guide.dump import is_dump, read_dump
 from .progress import Progress, silent
 from .results import Accuracy, Gate, GateCheck, InferResult, Paired, Parity, ReferenceAccuracy
 

@@ -200,16 +200,12 @@ class _Job:
                 raise DataError(_mismatch(f"{data.images}: holds", extra, "that have no label", data.labels))
         return full.limited(data.limit)
 
-    def _pipeline_options(self) -> PipelineOptions:
-        return PipelineOptions(
-            decoders=usable_cores(), count_bad_images=self.recipe.data.on_bad_image == "count", keep_scores=True
-        )
-
     def _infer_options(self, session: SessionOptions | None = None) -> InferOptions:
-        session = session or SessionOptions()
-        return InferOptions(limit=self.recipe.data.limit, session=session, pipeline=self._pipeline_options())
-
-    # -- the source model on the same images
+        data = self.recipe.data
+        pipeline = PipelineOptions(
+            decoders=usable_cores(), count_bad_images=data.on_bad_image == "count", keep_scores=True
+        )
+        return InferOptions(limit=data.limit, session=session or SessionOptions(), pipeline=pipeline)
 
     def _real_data_inputs(self, source: Source) -> dict[str, Any]:
         """What every real-data run depends on besides its model."""

@@ -69,7 +69,7 @@ def test_the_command_is_the_guides_with_the_precision_said():
 
 def test_the_page_on_ascend_shows_the_command_as_it_is():
     job = atc.AtcJob(
-        model=Path("/work/cspresnext.onnx"), input_name="image", shape=(1, 3, 224, 224), soc_version="Ascend310"
+        model=Path("/models/cspresnext.onnx"), input_name="image", shape=(1, 3, 224, 224), soc_version="Ascend310"
     )
     page = (ROOT / "docs" / "ascend.md").read_text(encoding="utf-8")
 

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from modelport import engines
+from modelport.data.dump import MARKER, read_dump, read_scores
 from modelport.errors import DataError, FormatError, InferenceError, OutputError
 from modelport.guide.ais_bench import InferSession
 from modelport.guide.ais_bench.inputs import FileInput
 from modelport.guide.ais_bench.run import AisOptions, run
 from modelport.guide.ais_bench.tensor import Format
-from modelport.guide.dump import MARKER, read_dump, read_scores
 from modelport.offline import OfflineModel
 
 Compile = Callable[..., OfflineModel]

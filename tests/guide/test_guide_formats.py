@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from modelport.accuracy import evaluate, evaluate_dump
+from modelport.data.dump import read_dump, read_scores, write_scores
 from modelport.data.labels import read_labels
 from modelport.data.source import open_source
 from modelport.errors import DataError, FormatError, OutputError
-from modelport.guide.dump import read_dump, read_scores, write_scores
 from modelport.guide.info import write_bin_info, write_jpg_info
 from modelport.guide.performance import PureInference, RealDataPerformance, pure_file, real_data_file
 from modelport.guide.prepare import write_prepared

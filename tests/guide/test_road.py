@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from places import ROOT
 
+from modelport.data.dump import read_dump, read_scores
 from modelport.data.predictions import Predictions
-from modelport.guide.dump import read_dump, read_scores
 from modelport.guide.performance import PureInference, RealDataPerformance
 from modelport.results import RunResult
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..data.dump import MARKER, write_scores
 from ..data.predictions import Prediction
 from ..data.source import RAW_SUFFIX, Source, open_source
 from ..engines import open_model
@@ -22,7 +23,6 @@ from ..pipeline import PipelineOptions
 from ..progress import Progress, silent
 from ..results import InferResult
 from .devices import options_for
-from .dump import MARKER, write_scores
 from .performance import PureInference, RealDataPerformance, pure_file, real_data_file, write_performance
 from .prepare import stem
 

@@ -14,9 +14,9 @@ from time import perf_counter
 import numpy as np
 
 from ... import files
+from ...data import dump
 from ...errors import InferenceError
 from ...offline import OfflineModel
-from .. import dump
 from .inputs import PURE_STEM, Batch, FileInput, MadeUpInput
 from .session import InferSession
 from .summary import AisResult, DeviceTimes, refuse_foreign_summary, write_summary

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.predictions import TOP, Predictions, top_classes
 from ..errors import DataError, FormatError
 from ..progress import Progress, silent
+from .predictions import TOP, Predictions, top_classes
 
 SUFFIXES = (".txt", ".bin", ".npy")
 MARKER = ".modelport-dump"  # in directories that were written here, which may therefore be replaced
