@@ -53,7 +53,6 @@ def test_the_demo_keeps_its_accuracy_on_every_target(demo: RunResult) -> None:
     assert [target.name for target in demo.targets] == [
         "openvino-f32",
         "openvino-bf16",
-        "openvino-int8",
         "onnxruntime-f32",
     ]
     assert demo.source_accuracy is not None
