@@ -40,7 +40,7 @@ def throughput(result: RunResult) -> str:
             },
             hovertemplate="%{x}: %{y:,.1f} img/s<extra>%{fullData.name}</extra>",
         )
-    return _html(figure, "throughput", "images a second", barmode="group")
+    return draw(figure, "throughput", "images a second", barmode="group")
 
 
 def stages(result: RunResult) -> str:
@@ -68,7 +68,7 @@ def stages(result: RunResult) -> str:
             hovertemplate="%{x}: %{y:.0%}<extra>%{fullData.name}</extra>",
         )
     figure.update_yaxes(tickformat=".0%")
-    return _html(figure, "stages", "share of the workers' time", barmode="stack")
+    return draw(figure, "stages", "share of the workers' time", barmode="stack")
 
 
 def tradeoff(result: TuneResult) -> str:
@@ -89,7 +89,7 @@ def tradeoff(result: TuneResult) -> str:
         figure.add_vline(x=result.goal.latency_ms, line={"color": "#D55E00", "dash": "dash"})
     figure.update_xaxes(title="p90 latency of a batch, ms", rangemode="tozero", gridcolor="rgba(128,128,128,0.25)")
     figure.update_yaxes(rangemode="tozero")
-    return _html(figure, "tradeoff", "images a second")
+    return draw(figure, "tradeoff", "images a second")
 
 
 def _points(figure: Any, found: list[Measured], **style: Any) -> None:
@@ -107,7 +107,8 @@ def _cycle(count: int) -> list[str]:
     return [_COLORS[index % len(_COLORS)] for index in range(count)]
 
 
-def _html(figure: Any, name: str, y_title: str, **layout: Any) -> str:
+def draw(figure: Any, name: str, y_title: str, **layout: Any) -> str:
+    """A figure in the report's style as HTML, without the library; `name` is unique on a page."""
     figure.update_layout(
         template="none",
         height=380,
