@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import csp
 import models
 import pytest
 from chips import CANN_VERSION, STANDINS, engine_options
@@ -19,8 +20,9 @@ from modelport.engines.base import CompileOptions
 from modelport.engines.compiler import compile_model
 from modelport.errors import EngineUnavailableError
 from modelport.job import run
+from modelport.measure.profile import ProfileOptions, profile
 from modelport.offline import OfflineModel
-from modelport.results import RunResult
+from modelport.results import ProfileResult, RunResult
 from modelport.spec import Precision
 
 Compile = Callable[..., OfflineModel]
@@ -115,3 +117,36 @@ def demo_directory(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -
 def demo(demo_directory: Path) -> RunResult:
     """The demo's figures, read back from its `run.json`."""
     return RunResult.read(demo_directory / "run.json")
+
+
+@pytest.fixture(scope="session")
+def csp_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small cross-stage partial network. Not to be written to."""
+    return csp.save(tmp_path_factory.mktemp("csp") / "csp.onnx")
+
+
+@pytest.fixture(scope="session")
+def csp_model(
+    csp_onnx: Path, require_engine: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], OfflineModel]:
+    """`csp_model(engine)`: it compiled for batch 2, once a session. Not to be written to."""
+    root = tmp_path_factory.mktemp("csp-offline")
+
+    @cache
+    def compile_csp(engine: str) -> OfflineModel:
+        require_engine(engine)
+        return compile_model(csp_onnx, root / engine, engine=engine, options=CompileOptions(batch_size=2))
+
+    return compile_csp
+
+
+@pytest.fixture(scope="session")
+def csp_profile(csp_model: Callable[[str], OfflineModel]) -> Callable[[str], ProfileResult]:
+    """`csp_profile(engine)`: its operator profile, without the machine's peaks."""
+
+    @cache
+    def profile_csp(engine: str) -> ProfileResult:
+        options = ProfileOptions(rounds=6, warmup=2, peaks=False)
+        return profile(csp_model(engine), options=options)
+
+    return profile_csp

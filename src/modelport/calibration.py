@@ -28,6 +28,7 @@ class Calibration(Record):
         source: where the images came from.
         digest: sha256 over the sorted sha256 digests of all these images' files.
         onnx_sha256: the ONNX file that was quantised.
+        keep_float: operators that were left in floating point on request.
     """
 
     tool: str
@@ -39,6 +40,7 @@ class Calibration(Record):
     source: str
     digest: str
     onnx_sha256: str
+    keep_float: tuple[str, ...] = ()
 
 
 class ImageContent(Record):

@@ -24,6 +24,7 @@ from .files import digest, remove_directory, write_text
 from .graph import ClassifierGraph, read_classifier
 from .host import environment, fingerprint, usable_cores
 from .inference import InferOptions, Work, classify, describe, infer, prepare_source
+from .inspection import Inspection
 from .measure.bench import bench
 from .offline import MANIFEST, OfflineModel
 from .pipeline import PipelineOptions
@@ -102,6 +103,7 @@ class _Job:
         self.recipe, self.path, self.out, self.progress = recipe, path, output, progress
         self.stages = Stages(output)
         self.commands = Commands(recipe, path)
+        self.inspection = Inspection(recipe, self.stages, progress)
         self.warnings: list[str] = []
         self.quantized: dict[Tool, Path] = {}
 
@@ -126,7 +128,7 @@ class _Job:
             onnx_sha256=graph.sha256,
             random_weights=recipe.model.random_weights,
             export_parity=export_parity,
-            warnings=tuple(self.warnings),
+            warnings=(*self.warnings, *self.inspection.warnings),
             environment=environment(),
             images=len(source),
             source_name=truth.source.name if truth.source else None,
@@ -262,6 +264,8 @@ class _Job:
 
     def _target(self, target: TargetSection, graph: ClassifierGraph, source: Source, truth: _Truth) -> TargetResult:
         spec, accuracy, home = truth.spec, self.recipe.accuracy, self.out / target.name
+        original = graph.path
+        graph, optimization = self.inspection.optimized(target, graph, spec, home)
         if target.precision is Precision.INT8:
             self._quantize(load(target.engine).quantizer, graph, source, spec)
         sizes = sorted({accuracy.batch_size, *self.recipe.performance.batch_sizes})
@@ -278,7 +282,8 @@ class _Job:
         if measured is not None:
             measured.write(home / "accuracy.json")
             write_text(home / "result.json", guide_result(measured) + "\n")
-        manifest = models[accuracy.batch_size].manifest
+        model = models[accuracy.batch_size]
+        manifest = model.manifest
         return TargetResult(
             engine=target.engine,
             engine_version=manifest.engine.version,
@@ -296,13 +301,20 @@ class _Job:
                 source=truth.source.accuracy if truth.source else None,
                 parity=parity,
             ),
+            optimization=optimization,
+            profile=self.inspection.profile(target, model, home),
+            layers=self.inspection.layers(target, (original, self._file(target, graph)), model, source, home),
         )
+
+    def _file(self, target: TargetSection, graph: ClassifierGraph) -> Path:
+        """What the target is compiled from."""
+        int8 = target.precision is Precision.INT8
+        return self.quantized[load(target.engine).quantizer] if int8 else graph.path
 
     def _compile(
         self, target: TargetSection, size: int, graph: ClassifierGraph, spec: ModelSpec, path: Path
     ) -> OfflineModel:
-        int8 = target.precision is Precision.INT8
-        file = self.quantized[load(target.engine).quantizer] if int8 else graph.path
+        file = self._file(target, graph)
         inputs = {
             "onnx": digest(file),
             "spec": spec.jsonable(),

@@ -7,6 +7,7 @@ Python's logger class, imports torch where there is one, and starts its telemetr
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 import tempfile
@@ -46,6 +47,7 @@ class QuantizeOptions:
         max_drop: largest accepted drop of top-1 in points, measured on labelled images that calibrate nothing (at most
             1000). With nncf, layers are put back to floating point until it holds; with onnxruntime it is only checked.
         labels: label file of the images, for `max_drop`; None takes class subfolders' numbers.
+        keep_float: operators to leave in floating point: names in the ONNX file, or of their results.
     """
 
     tool: Tool = "nncf"
@@ -53,6 +55,7 @@ class QuantizeOptions:
     samples: int = 300
     max_drop: float | None = None
     labels: Path | None = None
+    keep_float: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.samples < FEWEST:
@@ -97,6 +100,7 @@ def quantize(  # noqa: PLR0913
     graph = read_classifier(Path(path))
     spec = graph.resolve_spec(preprocess, num_classes)
     _require_quantizable(graph)
+    require_operators(graph, options.keep_float)
     source = images if isinstance(images, Source) else open_source(images)
     chosen = _choose(source, options, spec, graph.batch_size or 1)
     seen, digest = contents(sample.path for sample in (*chosen.calibration, *chosen.control))
@@ -122,6 +126,7 @@ def quantize(  # noqa: PLR0913
             source=source.where,
             digest=digest,
             onnx_sha256=graph.sha256,
+            keep_float=options.keep_float,
         )
         record = CalibrationRecord(calibration=calibration, seen=seen)
         stamp(model, record)
@@ -154,6 +159,19 @@ def _require_quantizable(graph: ClassifierGraph) -> None:
         raise FormatError(f"{graph.path}: has opset {graph.opset}; int8 needs 10 or later, best 13: export it again")
     if graph.opset < 13:
         log.warning("%s: opset %d has one scale per weight, not one per channel; 13 is better", graph.path, graph.opset)
+
+
+def require_operators(graph: ClassifierGraph, names: tuple[str, ...]) -> None:
+    """Raise FormatError where the graph has no operator of one of these names, or with a result of that name."""
+    if not names:
+        return
+    nodes = onnx.load(graph.path, load_external_data=False).graph.node
+    known = {name for node in nodes for name in (node.name, *node.output) if name}
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "`modelport diff` names operators as the file does"
+            raise FormatError(f"{graph.path}: has no operator {name!r} to keep in floating point; {hint}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +220,7 @@ def _ask(
         "tool": options.tool,
         "preset": options.preset,
         "max_drop": options.max_drop,
+        "keep_float": options.keep_float,
         "spec": spec.jsonable(),
         "calibration": [(sample.key, str(sample.path.resolve()), None) for sample in chosen.calibration],
         "control": [(sample.key, str(sample.path.resolve()), sample.label) for sample in chosen.control],

@@ -51,6 +51,7 @@ class _Work:
     graph: ClassifierGraph
     preset: str
     max_drop: float | None
+    keep_float: tuple[str, ...]
     calibration: list[Batch]
     control: list[Batch]
     images: _Images
@@ -82,6 +83,8 @@ def _nncf(work: _Work) -> onnx.ModelProto:
         "subset_size": len(work.calibration),
     }
     model, calibration = onnx.load(work.graph.path), nncf.Dataset(work.calibration, work.images)
+    if work.keep_float:
+        how["ignored_scope"] = nncf.IgnoredScope(names=_kept(model, work.keep_float))
     if work.max_drop is None:
         return nncf.quantize(model, calibration, **how)
 
@@ -110,8 +113,10 @@ def _onnxruntime(work: _Work) -> onnx.ModelProto:
 
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "model.onnx"
+        model = onnx.load(work.graph.path)
+        kept = _kept(model, work.keep_float)
         quantize_static(
-            str(work.graph.path),
+            model,
             str(output),
             Reader(),
             quant_format=QuantFormat.QDQ,
@@ -119,9 +124,20 @@ def _onnxruntime(work: _Work) -> onnx.ModelProto:
             weight_type=QuantType.QInt8,
             per_channel=work.graph.opset >= 13,
             reduce_range=_saturates(),
+            nodes_to_exclude=kept,
             extra_options={"ActivationSymmetric": work.preset == "performance"},
         )
         return onnx.load(output)
+
+
+def _kept(model: onnx.ModelProto, names: tuple[str, ...]) -> list[str]:
+    """Names of the operators to leave alone; one that has none is given its result's."""
+    kept = []
+    for node in model.graph.node:
+        if node.name in names or any(name in names for name in node.output):
+            node.name = node.name or node.output[0]
+            kept.append(node.name)
+    return kept
 
 
 _TOOLS: dict[str, Callable[[_Work], onnx.ModelProto]] = {"nncf": _nncf, "onnxruntime": _onnxruntime}
@@ -147,6 +163,7 @@ def _quantize(request: dict[str, Any]) -> dict[str, Any]:
         graph=graph,
         preset=request["preset"],
         max_drop=request["max_drop"],
+        keep_float=tuple(request["keep_float"]),
         calibration=_batches(request["calibration"], size),
         control=_batches(request["control"], size),
         images=images,

@@ -107,7 +107,8 @@ class CalibrationSection(Record):
 class TargetSection(Record):
     """One engine at one precision; batches at once and cores in all, where they are not the engine's choice.
 
-    `input: uint8` has the model normalise pixels itself: fewer bytes to move for the same decisions.
+    `input: uint8` has the model normalise pixels itself: fewer bytes to move for the same decisions. `optimize: measured`
+    rewrites the graph for the engine first and keeps what is faster and equal; `by-rule` does not measure.
     """
 
     engine: str
@@ -115,6 +116,7 @@ class TargetSection(Record):
     input: Literal["float32", "uint8"] = "float32"
     streams: Positive = 1
     threads: Positive | None = None
+    optimize: Literal["off", "measured", "by-rule"] = "off"
 
     @property
     def name(self) -> str:
@@ -150,6 +152,20 @@ class PerformanceSection(Record):
     warmup: Annotated[int, Field(ge=0)] = 3
 
 
+class InspectSection(Record):
+    """What the report shows of the inside of each target. Both cost time.
+
+    Attributes:
+        profile: what every operator costs, at the accuracy run's batch size.
+        layers: how far every layer is from the same layer of the float ONNX file.
+        images: on how many of the images, for `layers`.
+    """
+
+    profile: bool = False
+    layers: bool = False
+    images: Positive = 8
+
+
 class Recipe(Record):
     """A whole job."""
 
@@ -162,12 +178,21 @@ class Recipe(Record):
     targets: Annotated[tuple[TargetSection, ...], Field(min_length=1)]
     accuracy: AccuracySection = AccuracySection()
     performance: PerformanceSection = PerformanceSection()
+    inspect: InspectSection = InspectSection()
 
     @model_validator(mode="after")
     def _targets_differ(self) -> Self:
         names = [target.name for target in self.targets]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"targets lists {sorted(twice)[0]} twice")
+        return self
+
+    @model_validator(mode="after")
+    def _only_float_graphs_are_rewritten(self) -> Self:
+        if any(target.precision is Precision.INT8 and target.optimize != "off" for target in self.targets):
+            raise ValueError(
+                "optimize rewrites float graphs: an int8 target is quantised from the file as it is, leave it off there"
+            )
         return self
 
     @model_validator(mode="after")

@@ -29,7 +29,7 @@ def test_the_offline_model_is_the_optimised_graph_of_fixed_shape(compiled, tiny_
     assert [dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim] == [4, 3, 16, 12]
     assert "Relu" in [node.op_type for node in onnx.load(tiny_onnx).graph.node]
     assert "Relu" not in [node.op_type for node in graph.node]  # it was fused into the convolution
-    assert list(model.manifest.files) == ["model.onnx"]
+    assert list(model.manifest.files) == ["model.onnx", "source.onnx"]
 
 
 def test_a_missing_runtime_names_what_to_install(tiny_onnx, tmp_path):

@@ -56,6 +56,12 @@ LOGS = ("debug", "info", "warning", "error", "null")
     help="int8: largest drop of top-1, on labelled images that calibrate nothing.",
 )
 @click.option("--calibration-labels", type=PATH, help="int8: label file of those images, for --max-drop.")
+@click.option(
+    "--keep-float",
+    multiple=True,
+    metavar="NAME",
+    help="int8: leave this operator in floating point; `modelport diff` names them. Repeatable.",
+)
 @click.option("--keep-quantized", type=PATH, metavar="FILE", help="int8: keep the quantised ONNX file (QDQ) here.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Fixed batch size.")
 @click.option(
@@ -136,7 +142,7 @@ def _quantized(onnx: Path, what: dict[str, Any], flags: dict[str, Any], force: b
 
     images, keep = flags["calibration"], flags["keep_quantized"]
     if what["options"].precision is not Precision.INT8:
-        if given := [name for name in ("calibration", "max_drop", "keep_quantized") if flags[name] is not None]:
+        if given := [name for name in ("calibration", "max_drop", "keep_quantized", "keep_float") if flags[name] not in (None, ())]:
             raise click.UsageError(f"--{given[0].replace('_', '-')} is for --precision int8.")
         yield onnx
         return
@@ -155,6 +161,7 @@ def _quantized(onnx: Path, what: dict[str, Any], flags: dict[str, Any], force: b
         samples=flags["samples"],
         max_drop=flags["max_drop"],
         labels=flags["calibration_labels"],
+        keep_float=flags["keep_float"],
     )
     with TemporaryDirectory() as folder:
         path = keep or Path(folder) / f"{onnx.stem}-int8.onnx"

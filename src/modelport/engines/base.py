@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,11 +13,14 @@ import numpy as np
 
 from ..errors import CompileError, EngineUnavailableError, InferenceError
 from ..graph import ClassifierGraph
+from ..graph.source import SOURCE_FILE, SourceGraph
 from ..host import fingerprint
 from ..offline import OfflineModel, TensorSpec
+from ..results import OperatorFacts
 from ..spec import ModelSpec, Precision, Preprocess
 
 INPUT_DTYPES = ("float32", "uint8")
+Taps = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # a graph's inputs by name to all its outputs by name
 UNKNOWN_VERSION = "unknown"  # of a runtime that does not say; nothing is concluded from it
 
 
@@ -63,11 +67,13 @@ class SessionOptions:
         streams: batches at once on each device.
         threads: cores in all; None is the engine's choice.
         devices: numbers of the accelerators; the processor of this machine is device 0.
+        profile: so that `Session.profile` can be called; one stream on one device only.
     """
 
     streams: int = 1
     threads: int | None = None
     devices: tuple[int, ...] = (0,)
+    profile: bool = False
 
     def __post_init__(self) -> None:
         if self.streams < 1:
@@ -76,6 +82,8 @@ class SessionOptions:
             raise ValueError(f"threads must be at least 1, got {self.threads}")
         if not self.devices or min(self.devices) < 0 or len(set(self.devices)) < len(self.devices):
             raise ValueError(f"devices must be different numbers from 0, at least one; got {self.devices}")
+        if self.profile and (self.streams > 1 or len(self.devices) > 1):
+            raise ValueError("operators are timed one after the other: profile takes one stream and one device")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +111,27 @@ class Plan:
     files: dict[str, str]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OperatorTimes:
+    """Times of all operators over a block of rounds.
+
+    Attributes:
+        operators: in the order of execution.
+        durations_us: samples x operators. A sample is one round, or the mean of the block where the engine's counters only
+            add up. What the counters themselves are known to cost is taken off.
+        gaps_us: samples x operators, from the end of the operator before (or the round's start) to this one's start; None
+            where the engine does not say.
+        latencies_s: of each round, seconds, with the counters on.
+        counter_us: what was taken off each operator's time, microseconds; negative where the counters cut off fractions.
+    """
+
+    operators: tuple[OperatorFacts, ...]
+    durations_us: np.ndarray
+    gaps_us: np.ndarray | None
+    latencies_s: tuple[float, ...]
+    counter_us: float
+
+
 class Session(ABC):
     """An opened offline model: exists means ready. Close it, or use it as a context manager.
 
@@ -114,6 +143,7 @@ class Session(ABC):
         self.where = where
         self.input, self.output = tensors
         self.slots = slots
+        self.counting = False
         self._dtype = np.dtype(self.input.dtype)
         self._closed = False
 
@@ -135,13 +165,7 @@ class Session(ABC):
         Raises:
             InferenceError: the session is closed, dtype or shape differ from the manifest's, or the runtime failed.
         """
-        if self._closed:
-            raise InferenceError(f"{self.where}: the session is closed")
-        if batch.dtype != self._dtype or batch.shape != self.input.shape:
-            raise InferenceError(
-                f"{self.where}: input {self.input.name!r} got {batch.dtype} {_show(batch.shape)}, "
-                f"expected {self.input.dtype} {_show(self.input.shape)}"
-            )
+        self._require_fit(batch)
         scores = self._infer(batch)
         if scores.shape != self.output.shape:
             raise InferenceError(
@@ -149,6 +173,35 @@ class Session(ABC):
                 "was --num-classes right?"
             )
         return scores
+
+    def profile(self, batch: np.ndarray, *, warmup: int = 3, rounds: int = 5) -> OperatorTimes:
+        """Time every operator by the engine's own counters, which start afresh with each call.
+
+        Args:
+            batch: as for `infer`.
+            warmup: rounds before, not counted; at least 1, since the first round after counters were set up is a slow one.
+            rounds: counted ones.
+
+        Raises:
+            InferenceError: the session was not opened with `profile`, the engine has no counters, or as `infer`.
+        """
+        if warmup < 1 or rounds < 1:
+            raise ValueError(f"warmup and rounds must be at least 1, got {warmup} and {rounds}")
+        self._require_fit(batch)
+        if not self.counting:
+            raise InferenceError(
+                f"{self.where}: was opened without counters: open it with SessionOptions(profile=True)"
+            )
+        return self._profile(batch, warmup, rounds)
+
+    def _require_fit(self, batch: np.ndarray) -> None:
+        if self._closed:
+            raise InferenceError(f"{self.where}: the session is closed")
+        if batch.dtype != self._dtype or batch.shape != self.input.shape:
+            raise InferenceError(
+                f"{self.where}: input {self.input.name!r} got {batch.dtype} {_show(batch.shape)}, "
+                f"expected {self.input.dtype} {_show(self.input.shape)}"
+            )
 
     def random_batch(self) -> np.ndarray:
         """A batch of noise that fits the input, the same every time: for measuring, where the scores do not matter."""
@@ -160,6 +213,10 @@ class Session(ABC):
     @abstractmethod
     def _infer(self, batch: np.ndarray) -> np.ndarray:
         """Run one checked batch."""
+
+    def _profile(self, batch: np.ndarray, warmup: int, rounds: int) -> OperatorTimes:
+        """Time the operators of a checked batch. An engine that writes this sets its `counters`."""
+        raise InferenceError(f"{self.where}: its engine has no operator counters")
 
     def close(self) -> None:
         """Give the runtime's resources back. Calling it twice is fine."""
@@ -184,6 +241,7 @@ class Engine(ABC):
     portable: ClassVar[bool] = False  # True where an offline model may move to another kind of processor
     quantizer: ClassVar[Literal["nncf", "onnxruntime"]] = "nncf"  # whose QDQ file it runs in int8
     accelerator: ClassVar[bool] = False  # True where it compiles for a chip of its own and runs on several devices
+    counters: ClassVar[bool] = False  # True where its sessions can time their operators
 
     @abstractmethod
     def version(self) -> str:
@@ -242,7 +300,13 @@ class Engine(ABC):
 
         Raises:
             EngineUnavailableError: the runtime is missing, is another version, or this is another kind of processor.
+            InferenceError: operators are to be timed, and the engine has no counters.
         """
+        if options.profile and not self.counters:
+            raise InferenceError(
+                f"{model.path}: {self.title} has no operator counters; compile it for an engine that has (openvino, "
+                "onnxruntime), or give `modelport profile` the op_summary CSV of the device's own profiler"
+            )
         if not self.accelerator and options.devices != (0,):
             raise EngineUnavailableError(
                 f"{self.title} runs on this machine's processor, which is device 0; "
@@ -263,12 +327,36 @@ class Engine(ABC):
                     f"{model.path}: was compiled on another processor ({manifest.host.cpu}, {manifest.host.machine}) "
                     f"than this one ({here.cpu}), {reason}; compile it here"
                 )
-        return self._open(model, options)
+        session = self._open(model, options)
+        session.counting = options.profile
+        return session
+
+    def tap(self, onnx: Path, precision: Precision, *, plain: bool = False) -> Taps:
+        """Compile a graph for a moment, to look at its outputs, which may be any of its tensors.
+
+        Args:
+            onnx: graph with static input shapes; it need not be a classifier.
+            precision: as for compiling; in int8 the rest runs as it does in an offline model.
+            plain: operator by operator as the file says, without the engine's optimisations.
+
+        Raises:
+            EngineUnavailableError: the engine cannot show intermediate tensors, or is not installed.
+            CompileError: it refuses the graph, or would run another precision.
+        """
+        raise EngineUnavailableError(
+            f"{self.title} cannot show intermediate tensors; compare with an engine that can: onnxruntime, openvino, or the "
+            "fp16 emulation"
+        )
 
     def missing(self, module: str, error: ImportError) -> EngineUnavailableError:
         """The error to raise where the runtime cannot be imported."""
         found = "is not installed" if isinstance(error, ModuleNotFoundError) else f"cannot be loaded ({error})"
         return EngineUnavailableError(f"{self.title} ({module}) {found}: pip install 'modelport[{self.extra}]'")
+
+
+def read_source(model: OfflineModel) -> SourceGraph:
+    """The ONNX graph that an offline model was compiled from; empty where an earlier version did not keep it."""
+    return SourceGraph.read(model.file(SOURCE_FILE)) if SOURCE_FILE in model.manifest.files else SourceGraph([])
 
 
 def _show(shape: tuple[int, ...]) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
 from types import ModuleType
 from typing import Any
 
@@ -10,9 +14,11 @@ import numpy as np
 
 from ..errors import CompileError, InferenceError
 from ..graph import ClassifierGraph
+from ..graph.source import write_source
 from ..offline import OfflineModel
 from ..spec import ModelSpec, Precision
-from .base import Compiled, CompileOptions, Engine, Session, SessionOptions
+from .base import Compiled, CompileOptions, Engine, OperatorTimes, Session, SessionOptions, Taps, read_source
+from .onnxruntime_trace import CHAIN_INPUT, CHAIN_LENGTH, Trace, chain, read_operators, read_trace
 
 _GRAPH = "model.onnx"
 _INT8 = frozenset({"QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"})
@@ -29,6 +35,7 @@ class OnnxRuntimeEngine(Engine):
     extra = "onnxruntime"
     precisions = (Precision.F32, Precision.INT8)
     quantizer = "onnxruntime"
+    counters = True
 
     def _runtime(self) -> ModuleType:
         try:
@@ -58,28 +65,47 @@ class OnnxRuntimeEngine(Engine):
         finally:
             fixed.unlink(missing_ok=True)
         rest = Precision.F32 if options.precision is Precision.INT8 else None
-        return Compiled(files=(_GRAPH,), executed=_executed(directory / _GRAPH), rest=rest)
+        source = write_source(graph.path, directory)
+        return Compiled(files=(_GRAPH, source), executed=_executed(directory / _GRAPH), rest=rest)
 
     def _open(self, model: OfflineModel, options: SessionOptions) -> Session:
+        create = partial(_create, self._runtime(), max(1, options.threads // options.streams) if options.threads else 0)
+        try:
+            session = create(model.file(_GRAPH))
+        except Exception as error:
+            raise InferenceError(f"{model.path}: ONNX Runtime cannot open it: {_first_line(error)}") from error
+        return OnnxRuntimeSession(model, session, options.streams, create if options.profile else None)
+
+    def tap(self, onnx: Path, precision: Precision, *, plain: bool = False) -> Taps:
+        self.resolve(CompileOptions(precision=precision))
         ort = self._runtime()
         settings = ort.SessionOptions()
         settings.log_severity_level = _ERRORS_ONLY
-        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # done when it was compiled
-        if options.threads:
-            settings.intra_op_num_threads = max(1, options.threads // options.streams)
+        level = ort.GraphOptimizationLevel
+        settings.graph_optimization_level = level.ORT_DISABLE_ALL if plain else level.ORT_ENABLE_ALL
         try:
-            session = ort.InferenceSession(model.file(_GRAPH), settings, providers=_PROVIDERS)
+            session = ort.InferenceSession(onnx, settings, providers=_PROVIDERS)
         except Exception as error:
-            raise InferenceError(f"{model.path}: ONNX Runtime cannot open it: {_first_line(error)}") from error
-        return OnnxRuntimeSession(model, session, options.streams)
+            raise CompileError(
+                f"ONNX Runtime cannot compile {onnx.name} with tapped tensors: {_first_line(error)}"
+            ) from error
+        names = [output.name for output in session.get_outputs()]
+
+        def run(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            try:
+                return dict(zip(names, session.run(names, feeds), strict=True))
+            except Exception as error:
+                raise InferenceError(f"{onnx.name}: ONNX Runtime failed: {_first_line(error)}") from error
+
+        return run
 
 
 class OnnxRuntimeSession(Session):
     """One runtime session; its `run` may be called from several threads."""
 
-    def __init__(self, model: OfflineModel, session: Any, slots: int) -> None:
+    def __init__(self, model: OfflineModel, session: Any, slots: int, create: Callable[..., Any] | None = None) -> None:
         super().__init__(str(model.path), model.tensors, slots)
-        self._session = session
+        self._model, self._session, self._create = model, session, create
 
     def _infer(self, batch: np.ndarray) -> np.ndarray:
         try:
@@ -87,9 +113,62 @@ class OnnxRuntimeSession(Session):
         except Exception as error:
             raise InferenceError(f"{self.where}: ONNX Runtime failed: {_first_line(error)}") from error
 
+    def _profile(self, batch: np.ndarray, warmup: int, rounds: int) -> OperatorTimes:
+        assert self._create is not None
+        try:
+            cost = self._counter_cost()
+            trace, latencies = self._traced(self._model.file(_GRAPH), {self.input.name: batch}, warmup, rounds)
+        except InferenceError:
+            raise
+        except Exception as error:
+            raise InferenceError(f"{self.where}: ONNX Runtime failed: {_first_line(error)}") from error
+        return OperatorTimes(
+            operators=read_operators(trace, self._model.file(_GRAPH), read_source(self._model), self.input.layout),
+            durations_us=np.maximum(0.0, trace.durations_us - cost),
+            gaps_us=trace.gaps_us,
+            latencies_s=latencies,
+            counter_us=cost,
+        )
+
+    def _traced(
+        self, graph: Path | bytes, feeds: dict[str, np.ndarray], warmup: int, rounds: int
+    ) -> tuple[Trace, tuple[float, ...]]:
+        """Run a graph in a session of its own that writes a trace."""
+        with TemporaryDirectory(prefix="modelport-") as folder:
+            session = self._create(graph, str(Path(folder) / "trace"))
+            latencies = _time_rounds(session, feeds, warmup + rounds)
+            return read_trace(Path(session.end_profiling()), warmup), latencies[warmup:]
+
+    def _counter_cost(self) -> float:
+        """How many microseconds longer an operator's event is than the operator, here and now."""
+        feeds, rounds = {CHAIN_INPUT: np.zeros(1, np.float32)}, 20
+        plain = _time_rounds(self._create(chain()), feeds, 2 * rounds)[rounds:]
+        trace, _ = self._traced(chain(), feeds, rounds, rounds)
+        return max(0.0, float(np.median(trace.durations_us.mean(axis=1)) - np.median(plain) * 1e6 / CHAIN_LENGTH))
+
     def close(self) -> None:
         super().close()
-        self._session = None
+        self._session = self._create = None
+
+
+def _create(ort: ModuleType, threads: int, graph: Path | bytes, trace: str | None = None) -> Any:
+    """A session of an optimised graph; `trace` is the path that its trace file's name begins with."""
+    settings = ort.SessionOptions()
+    settings.log_severity_level = _ERRORS_ONLY
+    settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # done when it was compiled
+    settings.intra_op_num_threads = threads  # 0: the runtime's choice
+    if trace is not None:
+        settings.enable_profiling, settings.profile_file_prefix = True, trace
+    return ort.InferenceSession(graph, settings, providers=_PROVIDERS)
+
+
+def _time_rounds(session: Any, feeds: dict[str, np.ndarray], rounds: int) -> tuple[float, ...]:
+    latencies = []
+    for _ in range(rounds):
+        start = perf_counter()
+        session.run(None, feeds)
+        latencies.append(perf_counter() - start)
+    return tuple(latencies)
 
 
 def _fix_shapes(graph: ClassifierGraph, target: Path, shape: tuple[int, ...]) -> None:

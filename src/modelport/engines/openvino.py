@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from time import perf_counter
 from types import ModuleType
 from typing import Any
 
@@ -15,9 +17,11 @@ import numpy as np
 
 from ..errors import CompileError, InferenceError
 from ..graph import ClassifierGraph
+from ..graph.source import write_source
 from ..offline import OfflineModel
 from ..spec import ModelSpec, Precision
-from .base import Compiled, CompileOptions, Engine, Session, SessionOptions
+from .base import Compiled, CompileOptions, Engine, OperatorTimes, Session, SessionOptions, Taps, read_source
+from .openvino_counters import CUT_OFF_US, block_means, read_operators, read_totals
 
 _BLOB = "model.blob"
 # INFERENCE_PRECISION_HINT is always set: left alone, the plugin picks bf16 on a CPU that has it, silently, and it does
@@ -34,6 +38,7 @@ class OpenVinoEngine(Engine):
     title = "OpenVINO"
     extra = "openvino"
     precisions = (Precision.F32, Precision.BF16, Precision.INT8)
+    counters = True
 
     def _runtime(self) -> ModuleType:
         try:
@@ -67,7 +72,7 @@ class OpenVinoEngine(Engine):
             (directory / _BLOB).write_bytes(compiled.export_model().getvalue())
         except RuntimeError as error:
             raise CompileError(f"OpenVINO cannot compile {graph.path}: {_first_line(error)}") from error
-        return Compiled(files=(_BLOB,), executed=executed, rest=rest)
+        return Compiled(files=(_BLOB, write_source(graph.path, directory)), executed=executed, rest=rest)
 
     def _open(self, model: OfflineModel, options: SessionOptions) -> Session:
         openvino = self._runtime()
@@ -76,21 +81,56 @@ class OpenVinoEngine(Engine):
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "NUM_STREAMS": options.streams}
         if options.threads:
             config["INFERENCE_NUM_THREADS"] = options.threads
+        if options.profile:
+            config["PERF_COUNT"] = True
+        reopen = partial(openvino.Core().import_model, model.file(_BLOB).read_bytes(), "CPU", config)
         with _translated(str(model.path)):
-            compiled = openvino.Core().import_model(model.file(_BLOB).read_bytes(), "CPU", config)
+            compiled = reopen()
             found = executed_precision(compiled)
         if found is not executed:
             raise InferenceError(
                 f"{model.path}: OpenVINO opened it in {found}, the manifest says {executed}; compile it again"
             )
-        return OpenVinoSession(model, compiled, options.streams)
+        return OpenVinoSession(model, compiled, options.streams, reopen if options.profile else None)
+
+    def tap(self, onnx: Path, precision: Precision, *, plain: bool = False) -> Taps:
+        self.resolve(CompileOptions(precision=precision))
+        if plain:
+            raise CompileError("OpenVINO has no plain execution, operator by operator")
+        from onnx import load as load_onnx
+
+        core = self._runtime().Core()
+        hint = precision
+        if precision is Precision.INT8:
+            hint = Precision.BF16 if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else Precision.F32
+        try:
+            model = core.read_model(onnx)
+            names = [
+                value.name for value in load_onnx(onnx, load_external_data=False).graph.output
+            ]  # in the same order
+            compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": _HINT[hint]})
+            found = executed_precision(compiled)
+        except RuntimeError as error:
+            raise CompileError(
+                f"OpenVINO cannot compile {onnx.name} with tapped tensors: {_first_line(error)}"
+            ) from error
+        if found is not precision:
+            raise CompileError(f"OpenVINO compiled {onnx.name} with tapped tensors for {found} instead of {precision}")
+
+        def run(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            with _translated(onnx.name):
+                results = compiled(feeds, share_outputs=True)
+                return {name: results[index].copy() for index, name in enumerate(names)}
+
+        return run
 
 
 class OpenVinoSession(Session):
     """One infer request per stream, handed out to the calling threads."""
 
-    def __init__(self, model: OfflineModel, compiled: Any, slots: int) -> None:
+    def __init__(self, model: OfflineModel, compiled: Any, slots: int, reopen: Callable[[], Any] | None = None) -> None:
         super().__init__(str(model.path), model.tensors, slots)
+        self._model, self._reopen = model, reopen
         self._requests: SimpleQueue[Any] = SimpleQueue()
         for _ in range(slots):
             self._requests.put(compiled.create_infer_request())
@@ -104,9 +144,31 @@ class OpenVinoSession(Session):
         finally:
             self._requests.put(request)
 
+    def _profile(self, batch: np.ndarray, warmup: int, rounds: int) -> OperatorTimes:
+        assert self._reopen is not None
+        with _translated(self.where):
+            compiled = self._reopen()  # its counters begin at nothing
+            request, latencies = compiled.create_infer_request(), []
+            for number in range(warmup + rounds):
+                if number == warmup:
+                    before = read_totals(request.profiling_info, warmup)
+                start = perf_counter()
+                request.infer({0: batch}, share_inputs=True, share_outputs=True)
+                latencies.append(perf_counter() - start)
+            profile = request.profiling_info
+            operators = read_operators(compiled, profile, read_source(self._model), self.input.layout)
+        after = read_totals(profile, warmup + rounds)
+        return OperatorTimes(
+            operators=operators,
+            durations_us=block_means(before, after, [operator.name for operator in operators], rounds),
+            gaps_us=None,
+            latencies_s=tuple(latencies[warmup:]),
+            counter_us=-CUT_OFF_US,
+        )
+
     def close(self) -> None:
         super().close()
-        self._requests = SimpleQueue()
+        self._requests, self._reopen = SimpleQueue(), None
 
 
 def executed_precision(compiled: Any) -> Precision:

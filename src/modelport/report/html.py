@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..results import RunResult
-from . import charts, rows
+from . import charts, inside, rows
 
 
 def render_html(result: RunResult) -> str:
@@ -20,6 +20,8 @@ def render_html(result: RunResult) -> str:
         plotly=Markup(charts.library()),
         throughput_chart=Markup(charts.throughput(result)),
         stages_chart=Markup(charts.stages(result)),
+        inside=inside,
+        markup=Markup,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..results import RunResult
-from . import rows
+from . import inside, rows
 from .rows import Table
 
 
@@ -12,7 +12,7 @@ def render_markdown(result: RunResult) -> str:
     parts = [f"# {_text(result.name)}: {_text(rows.verdict(result))}", _table(rows.summary(result))]
     for warning in result.warnings:
         parts.append(f"> **Note:** {_text(warning)}")
-    for title, part, tables in (
+    for title, part, pieces in (
         (
             "Accuracy",
             "accuracy",
@@ -27,12 +27,22 @@ def render_markdown(result: RunResult) -> str:
                 *(rows.stages(target.inference, f"Stages of {target.name}") for target in result.targets),
             ],
         ),
+        *(
+            (f"Inside {target.name}", "inside", [*inside.sentences(target), *inside.tables(target)])
+            for target in inside.targets(result)
+        ),
         ("Model and environment", "model", [rows.environment(result)]),
     ):
         parts.append(f"## {title}")
-        parts += [f"### {_text(table.title)}\n\n{_table(table)}" for table in tables if table and table.rows]
+        parts += [_piece(piece) for piece in pieces if piece]
         parts.append(_commands(result, part))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _piece(piece: Table | str) -> str:
+    if isinstance(piece, str):
+        return _text(piece)
+    return f"### {_text(piece.title)}\n\n{_table(piece)}" if piece.rows else ""
 
 
 def _table(table: Table) -> str:

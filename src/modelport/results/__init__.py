@@ -2,6 +2,9 @@
 
 from .accuracy import Accuracy, Gate, GateCheck, Interval, Paired, Parity, ReferenceAccuracy
 from .base import Environment, Result, require_comparable
+from .diff import DiffResult, FixResult, LayerError, TensorError
+from .operators import OperatorFacts, OperatorTensor
+from .optimization import OptimizationResult, PairedTiming, PassDecision
 from .performance import (
     BadImage,
     BenchResult,
@@ -14,6 +17,7 @@ from .performance import (
     StageStats,
     Target,
 )
+from .profile import Island, Operator, ProfileResult
 from .run import Command, RunResult, TargetResult
 from .search import Configuration, Measured, Outcome, SweepResult, SweepSettings, SweepSubject, Trial
 from .tuning import Goal, TuneResult, VariantAccuracy
@@ -24,9 +28,11 @@ __all__ = [
     "BenchResult",
     "Command",
     "Configuration",
+    "DiffResult",
     "EndToEnd",
     "Environment",
     "FastCheck",
+    "FixResult",
     "Gate",
     "GateCheck",
     "Goal",
@@ -34,11 +40,20 @@ __all__ = [
     "InferResult",
     "Interface",
     "Interval",
+    "Island",
     "LatencySummary",
+    "LayerError",
     "Measured",
+    "Operator",
+    "OperatorFacts",
+    "OperatorTensor",
+    "OptimizationResult",
     "Outcome",
     "Paired",
+    "PairedTiming",
     "Parity",
+    "PassDecision",
+    "ProfileResult",
     "ReferenceAccuracy",
     "Result",
     "RunResult",
@@ -48,6 +63,7 @@ __all__ = [
     "SweepSubject",
     "Target",
     "TargetResult",
+    "TensorError",
     "Trial",
     "TuneResult",
     "VariantAccuracy",

@@ -9,11 +9,18 @@ from pydantic import computed_field
 from ..spec import ModelSpec, Precision, Preprocess
 from .accuracy import Accuracy, Gate, Paired, Parity, ReferenceAccuracy
 from .base import Environment, Result
+from .diff import DiffResult
+from .optimization import OptimizationResult
 from .performance import BenchResult, InferResult, target_name
+from .profile import ProfileResult
 
 
 class TargetResult(Result):
-    """All that is known of one engine at one precision."""
+    """All that is known of one engine at one precision.
+
+    Attributes:
+        optimization, profile, layers: what a look inside found; None where the recipe asks for none, or the engine shows none.
+    """
 
     engine: str
     engine_version: str
@@ -25,6 +32,9 @@ class TargetResult(Result):
     inference: InferResult
     performance: tuple[BenchResult, ...]
     gate: Gate
+    optimization: OptimizationResult | None = None
+    profile: ProfileResult | None = None
+    layers: DiffResult | None = None
 
     @property
     def name(self) -> str:
