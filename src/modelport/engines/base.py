@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Literal, Self
@@ -60,22 +60,28 @@ class SessionOptions:
     """How to run.
 
     Attributes:
-        streams: batches at once on each device.
+        streams: batches at once on each device; None leaves it to who opens the session, and is 1 where nobody says more.
         threads: cores in all; None is the engine's choice.
         devices: numbers of the accelerators; the processor of this machine is device 0.
     """
 
-    streams: int = 1
+    streams: int | None = None
     threads: int | None = None
     devices: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
-        if self.streams < 1:
+        if self.streams is not None and self.streams < 1:
             raise ValueError(f"streams must be at least 1, got {self.streams}")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be at least 1, got {self.threads}")
         if not self.devices or min(self.devices) < 0 or len(set(self.devices)) < len(self.devices):
             raise ValueError(f"devices must be different numbers from 0, at least one; got {self.devices}")
+
+    def with_streams(self, streams: int, threads: int | None = None) -> SessionOptions:
+        """These options, or that many streams where they say nothing of streams; `threads` likewise, and only then."""
+        if self.streams is not None:
+            return self
+        return replace(self, streams=streams, threads=self.threads or threads)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +114,8 @@ class Session(ABC):
 
     `infer` may be called from up to `slots` threads at once; each call runs one batch to its end.
     """
+
+    on_cores: ClassVar[bool] = False  # True where it computes on this machine's cores, which decoding needs as well
 
     def __init__(self, where: str, tensors: tuple[TensorSpec, TensorSpec], slots: int) -> None:
         """`where` names the model in errors; `tensors` are its input and its output."""
@@ -263,7 +271,7 @@ class Engine(ABC):
                     f"{model.path}: was compiled on another processor ({manifest.host.cpu}, {manifest.host.machine}) "
                     f"than this one ({here.cpu}), {reason}; compile it here"
                 )
-        return self._open(model, options)
+        return self._open(model, options.with_streams(1))
 
     def missing(self, module: str, error: ImportError) -> EngineUnavailableError:
         """The error to raise where the runtime cannot be imported."""

@@ -77,6 +77,8 @@ class OnnxRuntimeEngine(Engine):
 class OnnxRuntimeSession(Session):
     """One runtime session; its `run` may be called from several threads."""
 
+    on_cores = True
+
     def __init__(self, model: OfflineModel, session: Any, slots: int) -> None:
         super().__init__(str(model.path), model.tensors, slots)
         self._session = session

@@ -89,6 +89,8 @@ class OpenVinoEngine(Engine):
 class OpenVinoSession(Session):
     """One infer request per stream, handed out to the calling threads."""
 
+    on_cores = True
+
     def __init__(self, model: OfflineModel, compiled: Any, slots: int) -> None:
         super().__init__(str(model.path), model.tensors, slots)
         self._requests: SimpleQueue[Any] = SimpleQueue()

@@ -2,6 +2,7 @@
 
 from .accuracy import Accuracy, Gate, GateCheck, Interval, Paired, Parity, ReferenceAccuracy
 from .base import Environment, Result, require_comparable
+from .peaks import MachinePeaks
 from .performance import (
     BadImage,
     BenchResult,
@@ -35,6 +36,7 @@ __all__ = [
     "Interface",
     "Interval",
     "LatencySummary",
+    "MachinePeaks",
     "Measured",
     "Outcome",
     "Paired",
