@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from interleave import Figure, interleave
 from photographs import photographs
 from PIL import Image
@@ -54,4 +55,9 @@ def measure(*, turns: int, seconds: float) -> list[Figure]:
         "modelport exact to float32": each(lambda data: exact(sample, data, values)),
         "modelport fast to uint8": each(lambda data: fast(sample, data, pixels)),
     }
-    return interleave(contestants, turns=turns, seconds=seconds)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # ToTensor and Normalize would spread over all cores
+    try:
+        return interleave(contestants, turns=turns, seconds=seconds)
+    finally:
+        torch.set_num_threads(threads)
