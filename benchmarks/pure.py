@@ -25,7 +25,6 @@ ALWAYS = (
     Configuration("onnxruntime", Precision.F32),
     Configuration("onnxruntime", Precision.INT8),
 )
-IN_FLIGHT = 4  # batches for each stream before the clock is read again
 
 
 def chosen_by_tune(models: Models, batches: tuple[int, ...], images: Path) -> dict[int, Configuration]:
@@ -81,11 +80,16 @@ def summary(title: str, figures: list[Figure]) -> list[str]:
     return [*lines, f"{title}: {tuned.name} ÷ {BARE}: {_text(tuned.over(by_name[BARE]), 3)}"]
 
 
+def in_flight(batch: int) -> int:
+    """Batches for each stream before the clock is read again: enough that the last one alone does not count."""
+    return max(4, 64 // batch)
+
+
 @contextmanager
 def running(models: Models, wanted: Configuration, batch: int) -> Iterator[Work]:
     """A session that is kept busy, with as many calls at once as it has slots."""
     with models.open(wanted, batch) as session:
-        array, count = session.random_batch(), IN_FLIGHT * session.slots
+        array, count = session.random_batch(), in_flight(batch) * session.slots
 
         def rounds() -> tuple[int, float]:
             _, wall = run_rounds(session, array, count, lambda done, total: None)
@@ -106,7 +110,7 @@ def _bare_queue(models: Models, wanted: Configuration, batch: int) -> Iterator[W
     queue = openvino.AsyncInferQueue(compiled, wanted.streams)
     with models.open(wanted, batch) as session:
         array = session.random_batch()
-    count = IN_FLIGHT * wanted.streams
+    count = in_flight(batch) * wanted.streams
 
     def loop() -> int:
         for _ in range(count):
@@ -139,10 +143,10 @@ def _peers(models: Models, batch: int, *, compiled: bool) -> dict[str, Work]:
     queue = openvino.AsyncInferQueue(openvino.Core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"}))
 
     def asynchronous() -> int:
-        for _ in range(IN_FLIGHT * len(queue)):
+        for _ in range(in_flight(batch) * len(queue)):
             queue.start_async({0: images}, share_inputs=True)
         queue.wait_all()
-        return batch * IN_FLIGHT * len(queue)
+        return batch * in_flight(batch) * len(queue)
 
     def default() -> int:
         session.run(None, {"image": images})
