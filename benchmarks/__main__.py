@@ -30,11 +30,16 @@ def main() -> None:
         "--quick", action="store_true", help="a smoke run: 64 px, batch 1, one short turn; its figures mean little"
     )
     parser.add_argument("--batches", default="1,4,8,16,32", help="batch sizes of pure inference and end to end")
+    parser.add_argument("--turns", type=int, default=5, help="of each contestant, one after the other")
+    parser.add_argument("--seconds", type=float, default=2.0, help="least length of a turn")
+    parser.add_argument(
+        "--work", type=Path, help="keep models there and take them up again; timings are always made anew"
+    )
     parser.add_argument("--out", type=Path, default=Path(".demo/bench.json"))
     options = parser.parse_args()
     logging.getLogger("nncf").setLevel(logging.ERROR)
     quick = options.quick
-    length = {"turns": 1, "seconds": 0.1} if quick else {"turns": 5, "seconds": 2.0}
+    length = {"turns": 1, "seconds": 0.1} if quick else {"turns": options.turns, "seconds": options.seconds}
     batches = (1,) if quick else tuple(int(size) for size in options.batches.split(","))
     sections: dict[str, list[Figure]] = {}
     lines: list[str] = []
@@ -44,13 +49,15 @@ def main() -> None:
             sections[title] = figures
             show(title, figures)
 
-    with watch() as watched, tempfile.TemporaryDirectory(prefix="modelport-benchmarks-") as directory:
+    with watch() as watched, tempfile.TemporaryDirectory(prefix="modelport-benchmarks-") as temporary:
+        directory = options.work or Path(temporary)
+        directory.mkdir(parents=True, exist_ok=True)
         peaks = measure_peaks("openvino", seconds=0.1 if quick else 2.0)
         add({"preprocessing, one thread": preprocessing.measure(**length)})
         add({"overhead: prepared 64 px files, no inference": overhead.measure(**length)})
         sizes = overhead.memory(2_000 if quick else 50_000)
-        models = Models(Path(directory), size=64 if quick else 224, calibration=10 if quick else 32)
-        photos = folder(Path(directory) / "photos", 16)
+        models = Models(directory, size=64 if quick else 224, calibration=10 if quick else 32)
+        photos = folder(directory / "photos", 16)
         tuned = dict.fromkeys(batches, QUICK) if quick else pure.chosen_by_tune(models, batches, photos)
         found = pure.measure(models, tuned, peaks, compiled=not quick, **length)
         add(found)

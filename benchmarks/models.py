@@ -43,9 +43,11 @@ class Models:
     def __init__(self, directory: Path, *, size: int = 224, calibration: int = 32) -> None:
         self.directory, self.size = directory, size
         self.job = ExportOptions(arch="cspresnext50", preprocess=Preprocess(input_size=(3, size, size), crop_pct=0.875))
-        self.onnx = export(self.job, directory / "model.onnx").path
+        self.onnx = directory / "model.onnx"
+        if not self.onnx.exists():
+            export(self.job, self.onnx)
         self.calibration = folder(directory / "calibration", calibration, seed=1)
-        self._samples, self._quantized = calibration, {}
+        self._samples = calibration
 
     @property
     def preprocess(self) -> Preprocess:
@@ -78,8 +80,7 @@ class Models:
 
     def _int8(self, engine: str) -> Path:
         tool = load(engine).quantizer
-        if tool not in self._quantized:
-            path = self.directory / f"int8-{tool}.onnx"
+        path = self.directory / f"int8-{tool}.onnx"
+        if not path.exists():
             quantize(self.onnx, self.calibration, path, options=QuantizeOptions(tool=tool, samples=self._samples))
-            self._quantized[tool] = path
-        return self._quantized[tool]
+        return path

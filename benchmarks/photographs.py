@@ -25,6 +25,8 @@ def photographs(count: int = 16, seed: int = 0) -> list[bytes]:
 
 def folder(directory: Path, count: int, *, different: int = 64, seed: int = 0) -> Path:
     """A folder of `count` files; beyond `different` they repeat."""
+    if directory.exists():
+        return directory
     directory.mkdir(parents=True)
     cuts = photographs(min(count, different), seed)
     for number in range(count):

@@ -40,7 +40,7 @@ def chosen_by_tune(models: Models, batches: tuple[int, ...], images: Path) -> di
         calibration=models.calibration,
     )
     options = TuneOptions(max_drop_points=100, limit=16, sweep=SweepSettings(seconds=1.0, saturation=None))
-    found = tune(models.onnx, images, models.directory / "tune", space, options=options)
+    found = tune(models.onnx, images, models.directory / "tune", space, options=options, force=True)
     best = {}
     for size in batches:
         ran = [measured for measured in found.sweep.ran if measured.configuration.batch_size == size]
