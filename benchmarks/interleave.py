@@ -12,21 +12,51 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+Spread = tuple[float, float, float]  # median, least, most
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A contestant's rates, one per turn, and their ratio to the baseline's of the same turn: median, least, most."""
+    """A contestant's rates, one per turn, those of the baseline in the same turns, and the machine's limit if it is known."""
 
     name: str
-    rate: tuple[float, float, float]
-    ratio: tuple[float, float, float]
+    rates: tuple[float, ...]
+    base: tuple[float, ...]
+    limits: tuple[float, ...] = ()
+
+    @property
+    def rate(self) -> Spread:
+        """Images a second."""
+        return _spread(np.array(self.rates))
+
+    @property
+    def ratio(self) -> Spread:
+        """To the baseline, turn by turn."""
+        return _spread(np.array(self.rates) / np.array(self.base))
+
+    @property
+    def share(self) -> Spread | None:
+        """Of its limit, turn by turn."""
+        return _spread(np.array(self.rates) / np.array(self.limits)) if self.limits else None
+
+    def over(self, other: Figure) -> Spread:
+        """Its rate ÷ another's, turn by turn."""
+        return _spread(np.array(self.rates) / np.array(other.rates))
+
+    def limited(self, limits: tuple[float, ...]) -> Figure:
+        """The same with limits, one per turn."""
+        return Figure(self.name, self.rates, self.base, limits)
 
 
-def interleave(contestants: dict[str, Callable[[], int]], *, turns: int, seconds: float) -> list[Figure]:
+Work = Callable[[], int | tuple[int, float]]
+
+
+def interleave(contestants: dict[str, Work], *, turns: int, seconds: float) -> list[Figure]:
     """Time each contestant `turns` times for about `seconds`; the first is the baseline.
 
     Args:
-        contestants: by name; each call does some work and says how many images that was.
+        contestants: by name; each call does some work and says how many images that was, and in how many seconds where
+            it has a clock of its own.
         turns: how often each has its turn.
         seconds: least length of a turn.
     """
@@ -35,39 +65,44 @@ def interleave(contestants: dict[str, Callable[[], int]], *, turns: int, seconds
     rates: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(turns):
         for name, work in contestants.items():
-            done, begin = 0, perf_counter()
-            while (passed := perf_counter() - begin) < seconds:
-                done += work()
+            done, passed = 0, 0.0
+            while passed < seconds:
+                images, took = _timed(work)
+                done, passed = done + images, passed + took
             rates[name].append(done / passed)
-    base = np.array(rates[next(iter(rates))])
-    return [Figure(name, _spread(np.array(found)), _spread(np.array(found) / base)) for name, found in rates.items()]
+    base = tuple(next(iter(rates.values())))
+    return [Figure(name, tuple(found), base) for name, found in rates.items()]
 
 
-def show(title: str, figures: list[Figure], unit: str = "img/s") -> None:
+def _timed(work: Work) -> tuple[int, float]:
+    begin = perf_counter()
+    done = work()
+    return done if isinstance(done, tuple) else (done, perf_counter() - begin)
+
+
+def show(title: str, figures: list[Figure]) -> None:
     """Print a table."""
-    table = Table(
-        "contestant", f"median {unit}", "least – most", "÷ first", "least – most", title=title, title_justify="left"
-    )
+    shares = any(figure.limits for figure in figures)
+    columns = ["contestant", "median img/s", "least – most", "÷ first", "least – most"]
+    table = Table(*columns, *(["of its limit", "least – most"] if shares else []), title=title, title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     for figure in figures:
-        rate, ratio = figure.rate, figure.ratio
-        table.add_row(
-            figure.name,
-            f"{rate[0]:,.1f}",
-            f"{rate[1]:,.1f} – {rate[2]:,.1f}",
-            f"{ratio[0]:.2f}",
-            f"{ratio[1]:.2f} – {ratio[2]:.2f}",
-        )
-    Console(width=130).print(table)
+        cells = [*_cells(figure.rate, ",.1f"), *_cells(figure.ratio, ".2f")]
+        table.add_row(figure.name, *cells, *(_cells(figure.share, ".1%") if figure.share else []))
+    Console(width=140).print(table)
 
 
-def save(path: Path, sections: dict[str, list[Figure]], environment: dict[str, object]) -> None:
+def save(path: Path, sections: dict[str, list[Figure]], more: dict[str, object]) -> None:
     """Write everything as JSON."""
     plain = {title: [asdict(figure) for figure in figures] for title, figures in sections.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"environment": environment, "figures": plain}, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps({**more, "figures": plain}, indent=2) + "\n", encoding="utf-8")
 
 
-def _spread(values: np.ndarray) -> tuple[float, float, float]:
+def _cells(spread: Spread, form: str) -> tuple[str, str]:
+    return format(spread[0], form), f"{spread[1]:{form}} – {spread[2]:{form}}"
+
+
+def _spread(values: np.ndarray) -> Spread:
     return float(np.median(values)), float(values.min()), float(values.max())

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from interleave import Figure, interleave
+from photographs import photographs
 from PIL import Image
-from sklearn.datasets import load_sample_image
 from torchvision import transforms
 
 from modelport.data.decode import Decoder
@@ -20,37 +21,43 @@ from modelport.spec import Preprocess
 PREPROCESS = Preprocess(input_size=(3, 224, 224), crop_pct=0.875)
 
 
-def photographs(count: int = 16) -> list[bytes]:
-    """JPEG files of 500 x 375 pixels, cut from scikit-learn's two sample photographs, quality 90."""
-    rng, files = np.random.default_rng(0), []
-    for number in range(count):
-        photo = load_sample_image(("china.jpg", "flower.jpg")[number % 2])
-        top, left = rng.integers(0, photo.shape[0] - 375 + 1), rng.integers(0, photo.shape[1] - 500 + 1)
-        buffer = io.BytesIO()
-        Image.fromarray(photo[top : top + 375, left : left + 500]).save(buffer, "JPEG", quality=90)
-        files.append(buffer.getvalue())
-    return files
+def chain(*last: Callable[..., object]) -> transforms.Compose:
+    """torchvision's transforms for these weights, up to what comes `last`."""
+    return transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), *last])
+
+
+def to_float(preprocess: Preprocess) -> list[Callable[..., object]]:
+    """What a network in float32 is fed with, as torchvision's own recipes and timm's do it."""
+    return [transforms.ToTensor(), transforms.Normalize(preprocess.mean, preprocess.std)]
 
 
 def measure(*, turns: int, seconds: float) -> list[Figure]:
-    """To uint8 pixels of the network's size."""
-    files = photographs()
-    chain = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.PILToTensor()])
-    exact, fast, sample = Decoder(PREPROCESS), FastDecoder(PREPROCESS), Sample("photo.jpg", Path("photo.jpg"))
-    pixels = np.empty((224, 224, 3), np.uint8)
+    """To uint8 pixels of the network's size, which is what a model compiled with uint8 input takes, and to float32."""
+    files, sample = photographs(), Sample("photo.jpg", Path("photo.jpg"))
+    exact, fast = Decoder(PREPROCESS), FastDecoder(PREPROCESS)
+    pixels, values = np.empty((224, 224, 3), np.uint8), np.empty((3, 224, 224), np.float32)
 
-    def ours(decoder: Callable[..., None]) -> Callable[[], int]:
-        def work() -> int:
+    def each(work: Callable[[bytes], object]) -> Callable[[], int]:
+        def once() -> int:
             for data in files:
-                decoder(sample, data, pixels)
+                work(data)
             return len(files)
 
-        return work
+        return once
 
-    def theirs() -> int:
-        for data in files:
-            chain(Image.open(io.BytesIO(data)).convert("RGB"))
-        return len(files)
+    def torchvision(prepare: transforms.Compose) -> Callable[[], int]:
+        return each(lambda data: prepare(Image.open(io.BytesIO(data)).convert("RGB")))
 
-    contestants = {"torchvision": theirs, "modelport exact": ours(exact), "modelport fast": ours(fast)}
-    return interleave(contestants, turns=turns, seconds=seconds)
+    contestants = {
+        "torchvision to uint8": torchvision(chain(transforms.PILToTensor())),
+        "torchvision to float32": torchvision(chain(*to_float(PREPROCESS))),
+        "modelport exact to uint8": each(lambda data: exact(sample, data, pixels)),
+        "modelport exact to float32": each(lambda data: exact(sample, data, values)),
+        "modelport fast to uint8": each(lambda data: fast(sample, data, pixels)),
+    }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # ToTensor and Normalize would spread over all cores
+    try:
+        return interleave(contestants, turns=turns, seconds=seconds)
+    finally:
+        torch.set_num_threads(threads)

@@ -15,11 +15,12 @@ from PIL import Image
 from modelport.accuracy import INFER_FILE, PREDICTIONS_FILE, evaluate
 from modelport.data.predictions import Predictions
 from modelport.data.source import open_source
+from modelport.engines import load
 from modelport.engines.base import CompileOptions, SessionOptions
 from modelport.engines.compiler import compile_model
 from modelport.engines.null import FAULT
 from modelport.errors import DataError, FormatError, InferenceError, ModelportError, OutputError
-from modelport.inference import InferOptions, infer
+from modelport.inference import InferOptions, infer, share_cores
 from modelport.offline import OfflineModel
 from modelport.pipeline import PipelineOptions
 from modelport.results import InferResult
@@ -202,6 +203,33 @@ class TestBadImages:
             assert "caf" in str(error)  # noqa: PT017 (either outcome is right)
         else:
             assert result.images == COUNT + 1
+
+
+class TestSharingCores:
+    def test_one_stream_of_one_thread_a_core_unless_told(self, offline, images, out, monkeypatch):
+        monkeypatch.setattr("modelport.inference.usable_cores", lambda: 3)
+        result = infer(offline, images, out)
+        assert (result.streams, result.threads) == (3, 3)
+
+    @pytest.mark.parametrize(("threads", "shared"), [(2, (2, 2)), (32, (8, 32))])
+    def test_within_the_threads_that_are_allowed(self, threads, shared):
+        found = share_cores(load("null"), SessionOptions(threads=threads))
+        assert (found.streams, found.threads) == shared
+
+    @pytest.mark.parametrize("told", [SessionOptions(streams=1), SessionOptions(streams=2, threads=4)])
+    def test_what_is_told_is_kept(self, told):
+        assert share_cores(load("null"), told) == told
+
+    def test_an_accelerator_shares_no_cores(self):
+        assert share_cores(load("ascend"), SessionOptions()) == SessionOptions()
+
+    def test_processor_time_is_measured_by_stage(self, offline, images, out):
+        result = infer(offline, images, out)
+        assert all(stage.cpu_s > 0 for stage in result.stages if stage.name in ("decode", "post"))
+        assert [stage.name for stage in result.stages if not stage.on_cores] == [
+            "read",
+            "infer",
+        ]  # null computes nowhere
 
 
 class TestRefused:

@@ -298,6 +298,50 @@ def test_stage_figures_name_the_limiting_stage():
     assert inference.limiting_stage is decode
 
 
+def with_cpu(**seconds: float) -> InferResult:
+    """100 images in 2 s on 2 cores; processor time by stage, and a read that waits 0.5 s for the disk."""
+    stages = tuple(
+        make_stage(name, 0.5, 0.0, 0.0).model_copy(
+            update={"images": 100, "workers": 1 if name == "read" else 2, "cpu_s": cpu, "on_cores": name != "read"}
+        )
+        for name, cpu in seconds.items()
+    )
+    result = make_inference()
+    return result.model_copy(
+        update={
+            "images": 100,
+            "stages": stages,
+            "e2e": result.e2e.model_copy(update={"throughput": 40.0, "wall_s": 2.5}),
+            "environment": make_environment(cores=2),
+        }
+    )
+
+
+def test_what_stages_and_cores_allow_if_nothing_waits():
+    result = with_cpu(read=0.1, decode=0.9, infer=3.0)
+    assert result.bound == pytest.approx(2 * 100 / 4.0)  # the cores: 4 s of work on 2 of them
+    assert [stage.capacity(2) for stage in result.stages] == pytest.approx([100 / 0.5, 2 * 100 / 0.9, 2 * 100 / 3.0])
+
+
+def test_the_forecast_without_a_stage_frees_its_cores_and_keeps_the_efficiency():
+    result = with_cpu(read=0.1, decode=0.9, infer=3.0)
+    efficiency = 40 / 50
+    assert result.without("infer") == pytest.approx(efficiency * 2 * 100 / 1.0)
+    assert result.without("decode") == pytest.approx(efficiency * 2 * 100 / 3.1)
+
+
+def test_the_forecast_stops_at_the_next_stage():
+    """With inference gone the disk is what limits, whatever the cores could do."""
+    result = with_cpu(read=0.01, decode=0.01, infer=3.0)
+    assert result.without("infer") == pytest.approx(100 / 0.5 * 40 / (200 / 3.02))
+
+
+def test_there_is_no_forecast_without_processor_times():
+    """As in results of an earlier version."""
+    result = with_cpu(read=0.0, decode=0.0, infer=0.0)
+    assert (result.bound, result.without("infer")) == (None, None)
+
+
 def test_a_stage_that_did_nothing_has_no_throughput():
     idle = make_stage("read", 0.0, 0.0, 0.0, wall=0.0)
 

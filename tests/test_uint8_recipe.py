@@ -57,3 +57,18 @@ def test_both_inputs_of_one_engine_in_one_job(recipe, tmp_path):
     lines = [command.line for command in result.commands if " compile " in command.line]
     assert ["--input uint8" in line for line in lines] == [False, True]
     assert "null-f32-uint8" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_fast_preprocessing_is_for_the_targets_and_its_cost_is_in_the_report(recipe, tmp_path):
+    path = recipe({"engine": "onnxruntime"})
+    changes = {"data.preprocessing": "fast", "accuracy.against_source": True}
+    result = run(path, tmp_path / "out", overrides=changes)
+
+    (target,) = result.targets
+    assert target.inference.preprocessing == "fast"
+    assert target.inference.fast_check.images == 4
+    assert ["--preprocess fast" in c.line for c in result.commands if " infer " in c.line] == [True]
+    assert (
+        "images were prepared fast; against the exact path, on 4 of them"
+        in (tmp_path / "out" / "report.md").read_text()
+    )

@@ -42,6 +42,12 @@ class Calibration(Record):
     onnx_sha256: str
     keep_float: tuple[str, ...] = ()
 
+    @property
+    def text(self) -> str:
+        """In a line, for reports."""
+        drop = f", drop on {self.control_images} control images {self.drop:g} points" if self.drop is not None else ""
+        return f"{self.tool}, preset {self.preset}, {self.images} images of {self.source} (digest {self.digest[:12]}){drop}"
+
 
 class ImageContent(Record):
     """An image file's size in bytes, and the first 16 hex digits of its sha256."""

@@ -45,7 +45,8 @@ class Commands:
         """Predictions, and their accuracy where there is a label file."""
         data = self._recipe.data
         limit = ["--limit", data.limit] if data.limit else []
-        words = ["--images", data.images, *limit, *_session(target), "--scores"]
+        fast = ["--preprocess", "fast"] if data.preprocessing == "fast" else []
+        words = ["--images", data.images, *limit, *_session(target), *fast, "--scores"]
         self._add("accuracy", f"{target.name}: predictions and stages", "infer", model, *words, "-o", output)
         if data.labels:
             words = ["--labels", data.labels, "-o", home / "result.json"]
@@ -72,5 +73,5 @@ class Commands:
 
 def _session(target: TargetSection) -> list[object]:
     """The options of `infer` and `bench` that open a model as the target says."""
-    streams = ["--streams", target.streams] if target.streams > 1 else []
+    streams = ["--streams", target.streams] if target.streams else []
     return [*streams, *(["--threads", target.threads] if target.threads else [])]

@@ -15,16 +15,18 @@ from .data.labels import read_labels, require_in_range
 from .data.predictions import Prediction, writing
 from .data.source import Source, open_source
 from .engines import load
-from .engines.base import Session, SessionOptions
+from .engines.base import Engine, Session, SessionOptions
 from .errors import DataError
 from .exclusive import warn_if_busy, watch
 from .fast_check import FastSample
-from .host import environment
+from .host import environment, usable_cores
 from .offline import OfflineModel
 from .pipeline import Pipeline, PipelineOptions
 from .progress import Progress, silent
 from .results import EndToEnd, InferResult, Target
 from .spec import ModelSpec
+
+_MOST_STREAMS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +35,7 @@ class InferOptions:
 
     Attributes:
         limit: only the first N images.
-        session: streams and threads.
+        session: streams and threads; `share_cores` where it says nothing of streams.
         pipeline: workers, and what a bad image does.
         preprocessing: exact, or fast: near it, and how near is measured on a sample after the run.
     """
@@ -87,12 +89,25 @@ def infer(  # noqa: PLR0913
     files.refuse_existing(Path(output), force=force)
     source = prepare_source(images, labels, model.manifest.model, options.limit)
     seen = _calibrated_with(model, source)
-    with load(model.manifest.engine.name).open(model, options.session) as session:
-        target, spec = describe(model, options.session), model.manifest.model
+    engine = load(model.manifest.engine.name)
+    opened = share_cores(engine, options.session)
+    with engine.open(model, opened) as session:
+        target, spec = describe(model, opened), model.manifest.model
         work = Work(target=target, spec=spec, source=source, options=options, calibrated_with=seen)
         result = classify(session, work, output, force=force, progress=progress)
     warn_if_busy(f"{model.label}, {result.images:,} images", result.hygiene)
     return result
+
+
+def share_cores(engine: Engine, options: SessionOptions) -> SessionOptions:
+    """How infer opens a session unless it is told: one stream of one thread on each core, where the engine computes on them.
+
+    Decoding needs the same cores. A stream that spreads one batch over all of them waits for its slowest thread whenever a
+    decoder has one; streams of one thread wait for nobody, so no core is idle while there is work. Where there are many
+    cores, at most eight streams share them, since each stream has batches of its own in memory.
+    """
+    cores = options.threads or usable_cores()
+    return options if engine.accelerator else options.with_streams(min(cores, _MOST_STREAMS), cores)
 
 
 def prepare_source(
@@ -128,7 +143,7 @@ def describe(model: OfflineModel, options: SessionOptions) -> Target:
         executed_precision=m.precision.executed,
         batch_size=m.batch_size,
         input_dtype=m.input.dtype,
-        streams=options.streams,
+        streams=options.streams or 1,
         threads=options.threads,
         devices=options.devices,
     )

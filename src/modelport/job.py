@@ -207,7 +207,9 @@ class _Job:
         pipeline = PipelineOptions(
             decoders=usable_cores(), count_bad_images=data.on_bad_image == "count", keep_scores=True
         )
-        return InferOptions(limit=data.limit, session=session or SessionOptions(), pipeline=pipeline)
+        if session is None:  # the source, which is what the others are held against
+            return InferOptions(limit=data.limit, pipeline=pipeline)
+        return InferOptions(limit=data.limit, session=session, pipeline=pipeline, preprocessing=data.preprocessing)
 
     def _real_data_inputs(self, source: Source) -> dict[str, Any]:
         """What every real-data run depends on besides its model."""
@@ -289,6 +291,8 @@ class _Job:
             engine_version=manifest.engine.version,
             precision=manifest.precision.requested,
             executed_precision=manifest.precision.executed,
+            rest_precision=manifest.precision.rest,
+            calibration=manifest.calibration.text if manifest.calibration else None,
             accuracy=measured,
             parity=parity,
             paired=paired,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock, Thread
-from time import perf_counter
+from time import perf_counter, process_time, thread_time
 
 import numpy as np
 
@@ -78,10 +78,10 @@ class _Clock:
 class _Meter:
     """What one stage did, summed over its workers."""
 
-    def __init__(self, name: str, workers: int) -> None:
-        self.name, self.workers, self._lock = name, workers, Lock()
+    def __init__(self, name: str, workers: int, *, on_cores: bool = True) -> None:
+        self.name, self.workers, self.on_cores, self._lock = name, workers, on_cores, Lock()
         self.items = self.images = self.failures = 0
-        self.busy = self.blocked_get = self.blocked_put = 0.0
+        self.busy = self.blocked_get = self.blocked_put = self.cpu = 0.0
         self.finished = self.started = perf_counter()
 
     def add(self, **amounts: float) -> None:
@@ -89,6 +89,10 @@ class _Meter:
             self.finished = perf_counter()
             for name, amount in amounts.items():
                 setattr(self, name, getattr(self, name) + amount)
+
+    def add_cpu(self, seconds: float) -> None:
+        with self._lock:
+            self.cpu += seconds
 
     def stats(self, wall: float) -> StageStats:
         return StageStats(
@@ -100,6 +104,8 @@ class _Meter:
             busy_s=self.busy,
             blocked_get_s=self.blocked_get,
             blocked_put_s=self.blocked_put,
+            cpu_s=self.cpu,
+            on_cores=self.on_cores,
             finished_s=self.finished - self.started,
             wall_s=wall,
         )
@@ -121,14 +127,11 @@ class Pipeline:
         for _ in range(flight):
             self._free.put(_Batch(np.zeros(session.input.shape, dtype=session.input.dtype)))
         self._meters = {
-            name: _Meter(name, workers)
-            for name, workers in (
-                ("read", options.readers),
-                ("decode", options.decoders),
-                ("batch", options.decoders),  # whoever decodes a batch's last image completes it
-                ("infer", session.slots),
-                ("post", 1),
-            )
+            "read": _Meter("read", options.readers, on_cores=False),
+            "decode": _Meter("decode", options.decoders),
+            "batch": _Meter("batch", options.decoders),  # whoever decodes a batch's last image completes it
+            "infer": _Meter("infer", session.slots, on_cores=session.on_cores),
+            "post": _Meter("post", 1),
         }
         self._clock, self._planning, self._counting = _Clock(), Lock(), Lock()
         self._error: BaseException | None = None
@@ -156,11 +159,11 @@ class Pipeline:
         self._plan = enumerate(source)
         self._total = len(source)
         self._planned: _Batch | None = None
-        start = perf_counter()
+        start, cpu_before, own_before = perf_counter(), process_time(), thread_time()
         threads = [
-            *self._start(self._options.readers, self._read_images, self._read),
-            *self._start(self._options.decoders, self._decode_images, self._full),
-            *self._start(self._session.slots, self._infer_batches, self._scored),
+            *self._start("read", self._read_images, self._read),
+            *self._start("decode", self._decode_images, self._full),
+            *self._start("infer", self._infer_batches, self._scored),
         ]
         try:
             with suppress(Closed):
@@ -172,8 +175,17 @@ class Pipeline:
             self._abort()
             for thread in threads:
                 thread.join()
+            self._share_out(process_time() - cpu_before, thread_time() - own_before)
 
-    def _start(self, count: int, work: Callable[[], None], output: Channel) -> list[Thread]:
+    def _share_out(self, total: float, own: float) -> None:
+        """Processor time by stage. What an engine computes in threads of its own is what nobody else used."""
+        self._meters["post"].cpu = own
+        rest = (meter.cpu for name, meter in self._meters.items() if name != "infer")
+        self._meters["infer"].cpu = max(0.0, total - sum(rest))
+
+    def _start(self, stage: str, work: Callable[[], None], output: Channel) -> list[Thread]:
+        meter = self._meters[stage]
+
         def body() -> None:
             try:
                 work()
@@ -183,9 +195,10 @@ class Pipeline:
                 self._error = self._error or error
                 self._abort()
             finally:
+                meter.add_cpu(thread_time())
                 output.done()
 
-        threads = [Thread(target=body, name=f"modelport-{work.__name__}", daemon=True) for _ in range(count)]
+        threads = [Thread(target=body, name=f"modelport-{stage}", daemon=True) for _ in range(meter.workers)]
         for thread in threads:
             thread.start()
         return threads

@@ -75,6 +75,8 @@ class DataSection(Record):
         limit: only the first N images.
         on_bad_image: count it as wrong and list it, or end the run.
         on_label_mismatch: end the run where an image lacks a label or a label an image, or count them.
+        preprocessing: exact, or fast: near it, for the targets; the source is always prepared exactly, so that what it
+            changes is seen.
         origin: told to whoever lacks the images: where they come from, and their layout.
     """
 
@@ -83,6 +85,7 @@ class DataSection(Record):
     limit: Positive | None = None
     on_bad_image: Literal["count", "fail"] = "count"
     on_label_mismatch: Literal["fail", "count"] = "fail"
+    preprocessing: Literal["exact", "fast"] = "exact"
     origin: str | None = None
 
 
@@ -105,7 +108,7 @@ class CalibrationSection(Record):
 
 
 class TargetSection(Record):
-    """One engine at one precision; batches at once and cores in all, where they are not the engine's choice.
+    """One engine at one precision; batches at once and cores in all, where they are not left to infer and bench.
 
     `input: uint8` has the model normalise pixels itself: fewer bytes to move for the same decisions. `optimize: measured`
     rewrites the graph for the engine first and keeps what is faster and equal; `by-rule` does not measure.
@@ -114,7 +117,7 @@ class TargetSection(Record):
     engine: str
     precision: Precision = Precision.F32
     input: Literal["float32", "uint8"] = "float32"
-    streams: Positive = 1
+    streams: Positive | None = None
     threads: Positive | None = None
     optimize: Literal["off", "measured", "by-rule"] = "off"
 

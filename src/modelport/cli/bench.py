@@ -18,7 +18,7 @@ from .shared import PATH, emit, json_option, progress, session_options
 @session_options
 @json_option
 def command(
-    models: tuple[Path, ...], rounds: int, warmup: int, streams: int, threads: int | None, devices: tuple[int, ...],
+    models: tuple[Path, ...], rounds: int, warmup: int, streams: int | None, threads: int | None, devices: tuple[int, ...],
     as_json: bool,
 ) -> None:  # fmt: skip
     """Measure pure inference of offline models on random input.

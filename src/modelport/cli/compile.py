@@ -142,7 +142,11 @@ def _quantized(onnx: Path, what: dict[str, Any], flags: dict[str, Any], force: b
 
     images, keep = flags["calibration"], flags["keep_quantized"]
     if what["options"].precision is not Precision.INT8:
-        if given := [name for name in ("calibration", "max_drop", "keep_quantized", "keep_float") if flags[name] not in (None, ())]:
+        if given := [
+            name
+            for name in ("calibration", "max_drop", "keep_quantized", "keep_float")
+            if flags[name] not in (None, ())
+        ]:
             raise click.UsageError(f"--{given[0].replace('_', '-')} is for --precision int8.")
         yield onnx
         return

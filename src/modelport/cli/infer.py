@@ -10,7 +10,7 @@ import click
 from .shared import PATH, emit, force_option, json_option, progress, session_options
 
 if TYPE_CHECKING:
-    from ..results import FastCheck
+    from ..results import FastCheck, InferResult
 
 
 @click.command()
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 def command(
     model: Path, images: Path, labels: Path | None, limit: int | None, scores: bool, on_bad_image: str,
     preprocessing: Literal["exact", "fast"], decoders: int | None,
-    streams: int, threads: int | None, devices: tuple[int, ...], output: Path, force: bool, as_json: bool,
+    streams: int | None, threads: int | None, devices: tuple[int, ...], output: Path, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Classify images with an offline model.
 
@@ -68,7 +68,7 @@ def command(
         ("images", f"{result.images:,}, {result.failures:,} could not be classified"),
         ("end to end", f"{result.e2e.throughput:,.1f} img/s in {result.e2e.wall_s:.2f} s"),
         ("interface", f"{result.interface.throughput:,.1f} img/s while the engine was executing"),
-        ("limited by", result.limiting_stage.name),
+        ("limited by", _limit(result)),
         *([("preprocessing", _fast(result.fast_check))] if result.preprocessing == "fast" else []),
         ("predictions", str(output)),
     ]
@@ -77,6 +77,12 @@ def command(
     )
     summary = Table(f"{result.name}, runs in {result.executed_precision}, batch {result.batch_size}", ("", ""), rows)
     emit(result.jsonable(), as_json, summary, stages(result, "Stages"), bad if bad.rows else None)
+
+
+def _limit(result: InferResult) -> str:
+    stage, freed = result.limiting_stage, result.without(result.limiting_stage.name)
+    forecast = f"; if it cost nothing, end to end would be about {freed:,.0f} img/s" if freed else ""
+    return f"{stage.name}, {stage.busy_share:.0%} busy{forecast}"
 
 
 def _fast(check: FastCheck | None) -> str:

@@ -47,9 +47,7 @@ def session_options(command: F) -> F:
     return click.option(
         "--streams",
         type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
-        help="Batches run at once on each device.",
+        help="Batches run at once on each device; if left out, infer runs one on each core and bench one in all.",
     )(command)
 
 

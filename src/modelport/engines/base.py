@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Literal, Self
@@ -64,19 +64,19 @@ class SessionOptions:
     """How to run.
 
     Attributes:
-        streams: batches at once on each device.
+        streams: batches at once on each device; None leaves it to who opens the session, and is 1 where nobody says more.
         threads: cores in all; None is the engine's choice.
         devices: numbers of the accelerators; the processor of this machine is device 0.
         profile: so that `Session.profile` can be called; one stream on one device only.
     """
 
-    streams: int = 1
+    streams: int | None = None
     threads: int | None = None
     devices: tuple[int, ...] = (0,)
     profile: bool = False
 
     def __post_init__(self) -> None:
-        if self.streams < 1:
+        if self.streams is not None and self.streams < 1:
             raise ValueError(f"streams must be at least 1, got {self.streams}")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be at least 1, got {self.threads}")
@@ -84,6 +84,12 @@ class SessionOptions:
             raise ValueError(f"devices must be different numbers from 0, at least one; got {self.devices}")
         if self.profile and (self.streams > 1 or len(self.devices) > 1):
             raise ValueError("operators are timed one after the other: profile takes one stream and one device")
+
+    def with_streams(self, streams: int, threads: int | None = None) -> SessionOptions:
+        """These options, or that many streams where they say nothing of streams; `threads` likewise, and only then."""
+        if self.streams is not None:
+            return self
+        return replace(self, streams=streams, threads=self.threads or threads)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,6 +143,8 @@ class Session(ABC):
 
     `infer` may be called from up to `slots` threads at once; each call runs one batch to its end.
     """
+
+    on_cores: ClassVar[bool] = False  # True where it computes on this machine's cores, which decoding needs as well
 
     def __init__(self, where: str, tensors: tuple[TensorSpec, TensorSpec], slots: int) -> None:
         """`where` names the model in errors; `tensors` are its input and its output."""
@@ -327,7 +335,7 @@ class Engine(ABC):
                     f"{model.path}: was compiled on another processor ({manifest.host.cpu}, {manifest.host.machine}) "
                     f"than this one ({here.cpu}), {reason}; compile it here"
                 )
-        session = self._open(model, options)
+        session = self._open(model, options.with_streams(1))
         session.counting = options.profile
         return session
 

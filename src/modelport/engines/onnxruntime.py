@@ -103,6 +103,8 @@ class OnnxRuntimeEngine(Engine):
 class OnnxRuntimeSession(Session):
     """One runtime session; its `run` may be called from several threads."""
 
+    on_cores = True
+
     def __init__(self, model: OfflineModel, session: Any, slots: int, create: Callable[..., Any] | None = None) -> None:
         super().__init__(str(model.path), model.tensors, slots)
         self._model, self._session, self._create = model, session, create

@@ -128,6 +128,8 @@ class OpenVinoEngine(Engine):
 class OpenVinoSession(Session):
     """One infer request per stream, handed out to the calling threads."""
 
+    on_cores = True
+
     def __init__(self, model: OfflineModel, compiled: Any, slots: int, reopen: Callable[[], Any] | None = None) -> None:
         super().__init__(str(model.path), model.tensors, slots)
         self._model, self._reopen = model, reopen

@@ -21,7 +21,7 @@ from ..engines.base import CompileOptions
 from ..engines.compiler import compile_model
 from ..errors import CompileError
 from ..host import usable_cores
-from ..results.peaks import MachinePeaks
+from ..results import MachinePeaks
 from ..spec import Precision, Preprocess
 
 _SIZE = (3, 64, 64)

@@ -23,8 +23,7 @@ from ..host import environment
 from ..inference import describe
 from ..offline import MANIFEST, OfflineModel
 from ..progress import Progress, silent
-from ..results import OperatorFacts, ProfileResult
-from ..results.peaks import MachinePeaks
+from ..results import MachinePeaks, OperatorFacts, ProfileResult
 from .bench import run_rounds
 from .device_profile import analyse_op_csv
 from .islands import find_islands

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -66,7 +67,7 @@ def summary(result: RunResult) -> Table:
         rows.append(
             (
                 target.name,
-                str(target.executed_precision),
+                target.runs_in,
                 top1,
                 top5,
                 f"{target.paired.lost} / {target.paired.gained}" if target.paired else "—",
@@ -90,7 +91,18 @@ def _summary_notes(result: RunResult) -> list[str]:
         notes.append(f"Lost / gained: images right by {result.source_name} and wrong here / the other way round.")
     if any(target.parity for target in result.targets):
         notes.append("Relative error: largest score difference from the source, as a share of its largest score.")
+    notes += [f"{target.name}: quantised by {target.calibration}." for target in result.targets if target.calibration]
+    notes += [_fast(target) for target in result.targets if target.inference.fast_check]
     return notes + [note for target in result.targets for note in _disturbed(target)]
+
+
+def _fast(target: TargetResult) -> str:
+    check = target.inference.fast_check
+    assert check is not None
+    return (
+        f"{target.name}: images were prepared fast; against the exact path, on {check.images:,} of them, pixels differ by at most "
+        f"{check.largest_difference} of 255 and {check.changed:,} decisions changed."
+    )
 
 
 def _disturbed(target: TargetResult) -> list[str]:
@@ -220,7 +232,7 @@ def three_speeds(result: RunResult) -> Table:
                 f"{run.interface.throughput:,.1f}",
                 f"{run.e2e.throughput:,.1f}",
                 f"{run.e2e.throughput / pure:.0%}" if pure else "—",
-                f"{run.limiting_stage.name} ({run.limiting_stage.busy_share:.0%} busy)",
+                f"{run.limiting_stage.name} ({run.limiting_stage.busy_share:.0%} busy{_forecast(run)})",
             )
         )
     notes = [
@@ -243,6 +255,11 @@ def _disagreement(target: TargetResult) -> list[str]:
     ]
 
 
+def _forecast(run: InferResult) -> str:
+    freed = run.without(run.limiting_stage.name)
+    return f"; without it {freed:,.0f} img/s" if freed else ""
+
+
 def stages(run: InferResult, title: str) -> Table:
     """What each stage of a real-data run did."""
     columns = (
@@ -255,7 +272,9 @@ def stages(run: InferResult, title: str) -> Table:
         "waited for input s",
         "waited for output s",
         "busy",
+        "processor s",
         "alone img/s",
+        "e2e without it",
     )
     rows = [
         (
@@ -268,13 +287,24 @@ def stages(run: InferResult, title: str) -> Table:
             f"{stage.blocked_get_s:.3f}",
             f"{stage.blocked_put_s:.3f}",
             f"{stage.busy_share:.0%}",
-            f"{stage.throughput:,.0f}",
+            f"{stage.cpu_s:.3f}",
+            _rate(stage.capacity(run.environment.cores)),
+            _rate(run.without(stage.name)),
         )
         for stage in run.stages
     ]
     notes = [f"{run.images:,} images in {run.e2e.wall_s:.2f} s; seconds are summed over a stage's workers."]
+    if run.bound:
+        notes.append(
+            f"End to end {run.e2e.throughput:,.1f} img/s is {run.e2e.throughput / run.bound:.0%} of the {run.bound:,.1f} that stages "
+            f"and {run.environment.cores} cores would allow if nothing ever waited. Without it: forecast if the stage cost nothing."
+        )
     notes += _busy("Real-data run", run.hygiene)
-    return Table(title, columns, rows, frozenset(range(1, 10)), notes)
+    return Table(title, columns, rows, frozenset(range(1, 12)), notes)
+
+
+def _rate(value: float | None) -> str:
+    return "—" if value is None or math.isinf(value) else f"{value:,.0f}"
 
 
 def bad_images(result: RunResult) -> Table | None:
@@ -315,7 +345,7 @@ def gate_word(gate: Gate) -> str:
 
 def target_title(target: TargetResult) -> str:
     """A target with its engine's version."""
-    return f"{target.name} ({target.engine} {target.engine_version}, runs in {target.executed_precision})"
+    return f"{target.name} ({target.engine} {target.engine_version}, runs in {target.runs_in})"
 
 
 def _top(accuracy: Accuracy | None) -> tuple[str, str]:

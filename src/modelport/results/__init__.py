@@ -5,6 +5,7 @@ from .base import Environment, Result, require_comparable
 from .diff import DiffResult, FixResult, LayerError, TensorError
 from .operators import OperatorFacts, OperatorTensor
 from .optimization import OptimizationResult, PairedTiming, PassDecision
+from .peaks import MachinePeaks
 from .performance import (
     BadImage,
     BenchResult,
@@ -43,6 +44,7 @@ __all__ = [
     "Island",
     "LatencySummary",
     "LayerError",
+    "MachinePeaks",
     "Measured",
     "Operator",
     "OperatorFacts",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Literal
 
@@ -142,6 +143,8 @@ class StageStats(Result):
         busy_s: working.
         blocked_get_s: waiting for the stage before.
         blocked_put_s: waiting for the stage after.
+        cpu_s: processor time; of infer, what the process used and no other stage did. 0 in results of an earlier version.
+        on_cores: whether the stage computes on this machine's cores; off, it waits for a disk or an accelerator.
         finished_s: from the pipeline's start until the stage's last item was done.
         wall_s: how long the whole pipeline ran.
     """
@@ -154,6 +157,8 @@ class StageStats(Result):
     busy_s: float
     blocked_get_s: float
     blocked_put_s: float
+    cpu_s: float = 0.0
+    on_cores: bool = True
     finished_s: float
     wall_s: float
 
@@ -168,6 +173,16 @@ class StageStats(Result):
     def throughput(self) -> float:
         """Images a second that the stage would do if it never had to wait."""
         return self.images * self.workers / self.busy_s if self.busy_s else 0.0
+
+    def capacity(self, cores: int) -> float:
+        """Images a second of the stage with the cores to itself; infinite where it costs nothing.
+
+        On cores it is bound by its processor time, for its busy time holds the time in which others had its core.
+        """
+        if self.on_cores:
+            parallel = cores if self.name == "infer" else min(self.workers, cores)
+            return self.images * parallel / self.cpu_s if self.cpu_s else math.inf
+        return self.images * self.workers / self.busy_s if self.busy_s else math.inf
 
 
 class BadImage(Result):
@@ -241,3 +256,19 @@ class InferResult(Target):
     def limiting_stage(self) -> StageStats:
         """The stage whose workers were busy for the largest share of their time."""
         return max(self.stages, key=lambda stage: stage.busy_share)
+
+    @property
+    def bound(self) -> float | None:
+        """Images a second if nothing ever waited for another stage: what the slowest stage alone and all cores together allow."""
+        return self._bound(self.stages)
+
+    def without(self, name: str) -> float | None:
+        """Forecast: images a second end to end if this stage cost nothing, at the same efficiency as now."""
+        bound, rest = self.bound, self._bound(tuple(stage for stage in self.stages if stage.name != name))
+        return rest * min(1.0, self.e2e.throughput / bound) if bound and rest else None
+
+    def _bound(self, stages: tuple[StageStats, ...]) -> float | None:
+        cores, cpu = self.environment.cores, sum(stage.cpu_s for stage in stages)
+        if not cpu or not cores:
+            return None
+        return min(cores * self.images / cpu, *(stage.capacity(cores) for stage in stages))

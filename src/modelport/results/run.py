@@ -20,12 +20,16 @@ class TargetResult(Result):
 
     Attributes:
         optimization, profile, layers: what a look inside found; None where the recipe asks for none, or the engine shows none.
+        rest_precision: of what int8 leaves; None in another precision.
+        calibration: how an int8 target was quantised, in a line; None in another precision.
     """
 
     engine: str
     engine_version: str
     precision: Precision
     executed_precision: Precision
+    rest_precision: Precision | None = None
+    calibration: str | None = None
     accuracy: Accuracy | None
     parity: Parity | None
     paired: Paired | None
@@ -40,6 +44,12 @@ class TargetResult(Result):
     def name(self) -> str:
         """Engine, precision and an input other than float32, such as `openvino-bf16`."""
         return target_name(self.engine, self.precision, self.inference.input_dtype)
+
+    @property
+    def runs_in(self) -> str:
+        """The precision that really executes, such as `bf16`, or `int8, the rest in bf16`."""
+        rest = f", the rest in {self.rest_precision}" if self.rest_precision else ""
+        return f"{self.executed_precision}{rest}"
 
     @property
     def best(self) -> BenchResult | None:
