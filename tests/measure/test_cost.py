@@ -7,8 +7,7 @@ import pytest
 
 from modelport.measure.cost import estimate_bytes, estimate_flops, group_count, kernel_size, limit
 from modelport.measure.kinds import kind_of
-from modelport.results import Operator, OperatorFacts, OperatorTensor
-from modelport.results.peaks import MachinePeaks
+from modelport.results import MachinePeaks, Operator, OperatorFacts, OperatorTensor
 from modelport.spec import Precision
 
 PEAKS = MachinePeaks(engine="openvino", operations={Precision.F32: 100e9, Precision.INT8: 400e9}, bandwidth=10e9)

@@ -19,8 +19,7 @@ from modelport.report.profile import (
     render_profile_html,
     types_table,
 )
-from modelport.results import Hygiene, ProfileResult
-from modelport.results.peaks import MachinePeaks
+from modelport.results import Hygiene, MachinePeaks, ProfileResult
 from modelport.spec import Precision
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -210,9 +210,17 @@ def _explained(found: Found, pair: Pair) -> Culprit | None:
         told = [differences(ours, theirs, find_operator(ours, name)) for name in culprit.layer.operators]
         changes["differs"] = tuple(text for texts in told for text in texts)
     if pair.b.side.precision == "int8":
-        quantized = quantized_operators(theirs)
-        changes["keep_float"] = tuple(name for name in culprit.layer.operators if name in quantized)
+        changes["keep_float"] = _quantized_with(culprit.layer.operator, pair)
     return culprit.model_copy(update=changes)
+
+
+def _quantized_with(name: str, pair: Pair) -> tuple[str, ...]:
+    """The quantised operators of the layer that an operator belongs to: what an engine fuses is quantised together."""
+    assert pair.b.network is not None
+    quantized = quantized_operators(pair.b.network)
+    layers = ([operator.name for operator in pair.cuts.operators(tensor)] for tensor in pair.cuts.names)
+    together = next((layer for layer in layers if name in layer), [name])
+    return tuple(each for each in together if each in quantized)
 
 
 def _require_same_model(first: Stage, second: Stage) -> None:

@@ -38,7 +38,8 @@ class Stage(ABC):
         shapes: of the tensors that can be looked at, in order.
         network: its graph; None where it has none.
         batch: the batch size that it must run at; None where any will do.
-        fuses: whether looking at a tensor between fused operators would change how it computes.
+        fuses: whether operators that engines fuse are looked at as one: looking between them would change how an engine
+            computes, and they are quantised together.
     """
 
     side: Side
@@ -80,7 +81,7 @@ class OnnxStage(Stage):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shapes", self.network.shapes)
-        object.__setattr__(self, "fuses", not self.plain)
+        object.__setattr__(self, "fuses", not self.plain or self.side.precision == "int8")
 
     def look(self, names: Iterable[str], batch: int) -> Look:
         size = self.batch or batch

@@ -82,7 +82,7 @@ class SessionOptions:
             raise ValueError(f"threads must be at least 1, got {self.threads}")
         if not self.devices or min(self.devices) < 0 or len(set(self.devices)) < len(self.devices):
             raise ValueError(f"devices must be different numbers from 0, at least one; got {self.devices}")
-        if self.profile and (self.streams > 1 or len(self.devices) > 1):
+        if self.profile and ((self.streams or 1) > 1 or len(self.devices) > 1):
             raise ValueError("operators are timed one after the other: profile takes one stream and one device")
 
     def with_streams(self, streams: int, threads: int | None = None) -> SessionOptions:

@@ -6,9 +6,8 @@ channels that a device's layout adds. The roofline is Williams, Waterman and Pat
 
 from __future__ import annotations
 
-from ..results import OperatorFacts, OperatorTensor
+from ..results import MachinePeaks, OperatorFacts, OperatorTensor
 from ..results.operators import DTYPE_BYTES
-from ..results.peaks import MachinePeaks
 from ..results.profile import Operator
 from ..spec import Precision
 from .kinds import SHAPES, kind_of, plain_type

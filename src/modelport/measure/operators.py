@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..results import OperatorFacts
-from ..results.peaks import MachinePeaks
+from ..results import MachinePeaks, OperatorFacts
 from ..results.profile import Operator
 from .cost import estimate_bytes, estimate_flops, limit
 from .kinds import kind_of

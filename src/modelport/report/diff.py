@@ -39,22 +39,25 @@ def diff_verdict(result: DiffResult) -> str:
 
 def fix_verdict(fix: FixResult) -> str:
     """What the fix came to, in one sentence."""
-    unit = "points of top-1" if fix.labelled else "% of decisions changed"
-    first, last = fix.steps[0], next((step for step in reversed(fix.steps) if step.passed), None)
-    before = "—" if first.loss_points is None else f"{first.loss_points:.2f}"
-    lost = f"{before} {unit}"
-    if last is None:
+    floor = f"{fix.max_drop_points:g} accepted"
+    before = _lost(fix, fix.steps[0])
+    if not fix.passed:
         ran = [step for step in fix.steps if step.loss_points is not None]
         best = min(ran, key=lambda step: step.loss_points or 0.0, default=None)
-        closest = f"; closest: {best.loss_points:.2f} with {best.kept} kept" if best is not None else ""
-        return f"NOT FIXED: {lost} lost, {fix.max_drop_points:g} accepted, and no set of operators in float holds that{closest}"
+        closest = f"; closest: {_lost(fix, best)} with {best.kept} in floating point" if best is not None else ""
+        return f"NOT FIXED: {before}, {floor}, and no half of its operators in floating point changes that{closest}"
     if not fix.kept:
-        return f"NOTHING TO FIX: {lost} lost, {fix.max_drop_points:g} accepted"
+        return f"NOTHING TO FIX: {before}, {floor}"
     held = next(step for step in fix.steps if step.kept == len(fix.kept) and step.passed)
     return (
-        f"FIXED: {len(fix.kept)} of {fix.candidates} operators in floating point, {held.loss_points:.2f} {unit} lost instead of "
-        f"{before} ({fix.max_drop_points:g} accepted): {fix.output}"
+        f"FIXED: {_lost(fix, held)} with {len(fix.kept)} of {fix.candidates} operators in floating point, {before} without "
+        f"({floor}): {fix.output}"
     )
+
+
+def _lost(fix: FixResult, step: FixStep) -> str:
+    figure = "—" if step.loss_points is None else f"{step.loss_points:.2f}"
+    return f"{figure} points of top-1 lost" if fix.labelled else f"{figure} % of decisions changed"
 
 
 def sides_table(result: DiffResult) -> Table:
