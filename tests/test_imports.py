@@ -169,7 +169,8 @@ RIGHT_OF = {
     "quantize": {"exporter", "engines", "pipeline", "inference", "measure", "job", "cli", "report"},
     "pipeline": {"inference", "exporter", "measure", "job", "cli", "report"},
     "inference": {"exporter", "measure", "job", "cli", "report"},
-    "measure": {"job", "cli", "report"},
+    "measure": {"comparison", "inspection", "job", "cli", "report"},
+    "comparison": {"inspection", "job", "cli", "report"},
     "job": {"cli"},
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import csp
+import faults
 import models
 import numpy as np
 import onnx
@@ -19,7 +20,18 @@ from modelport.graph import read_classifier
 from modelport.spec import Precision
 
 IN_ORDER = (
-    *("conv_0", "leakyrelu_1", "conv_2", "leakyrelu_3", "left", "right", "conv_5", "leakyrelu_6", "conv_7", "leakyrelu_8"),
+    *(
+        "conv_0",
+        "leakyrelu_1",
+        "conv_2",
+        "leakyrelu_3",
+        "left",
+        "right",
+        "conv_5",
+        "leakyrelu_6",
+        "conv_7",
+        "leakyrelu_8",
+    ),
     *("conv_9", "add_10", "concat_11", "conv_12", "leakyrelu_13", "globalaveragepool_14", "flatten_15", "gemm_16"),
 )
 
@@ -28,21 +40,6 @@ def network(path: Path, folder: Path) -> Network:
     graph = read_classifier(path)
     assert graph.spec is not None
     return Network.read(graph, graph.spec.preprocess.input_size, folder)
-
-
-def renamed(path: Path, target: Path, suffix: str, *, but: tuple[str, ...] = ()) -> Path:
-    """The same graph with other tensor names."""
-    model = onnx.load(path)
-    ends = {model.graph.input[0].name, model.graph.output[0].name, *but}
-    for node in model.graph.node:
-        node.name += suffix
-        for names in (node.input, node.output):
-            for place, name in enumerate(names):
-                if name not in ends:
-                    names[place] = name + suffix
-    for tensor in model.graph.initializer:
-        tensor.name += suffix
-    return models.save(model, target)
 
 
 @pytest.fixture
@@ -136,7 +133,7 @@ def test_the_scores_match_whatever_they_are_called(csp_onnx: Path, read: Network
 
 
 def test_names_that_do_not_match_are_told_with_examples(csp_onnx: Path, read: Network, tmp_path: Path) -> None:
-    other = network(renamed(csp_onnx, tmp_path / "other.onnx", "_x"), tmp_path)
+    other = network(faults.rename(csp_onnx, tmp_path / "other.onnx", "_x"), tmp_path)
     message = (
         r"A and B: no tensor name in common besides input and scores \(A has 18, such as 'conv_0'; B has 18, such as "
         r"'conv_0_x'\), so layers cannot be matched: two different models, or two exports: .* with the same opset"
@@ -146,13 +143,17 @@ def test_names_that_do_not_match_are_told_with_examples(csp_onnx: Path, read: Ne
 
 
 def test_some_names_in_common_are_enough(csp_onnx: Path, read: Network, tmp_path: Path) -> None:
-    other = network(renamed(csp_onnx, tmp_path / "other.onnx", "_x", but=("leakyrelu_3", "leakyrelu_8")), tmp_path)
+    other = network(
+        faults.rename(csp_onnx, tmp_path / "other.onnx", "_x", but=("leakyrelu_3", "leakyrelu_8")), tmp_path
+    )
     assert match(read, other, read.shapes, "A and B").names == ("leakyrelu_3", "leakyrelu_8", "gemm_16")
 
 
 def test_the_same_names_with_other_shapes_are_two_models(read: Network) -> None:
-    shapes = {name: (None, 7) for name in read.shapes}
-    with pytest.raises(FormatError, match=r"17 of 17 tensors of the same name have another shape .* two different models"):
+    shapes = dict.fromkeys(read.shapes, (None, 7))
+    with pytest.raises(
+        FormatError, match=r"17 of 17 tensors of the same name have another shape .* two different models"
+    ):
         match(read, read, shapes, "A and B")
 
 

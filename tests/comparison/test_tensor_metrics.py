@@ -100,7 +100,7 @@ def test_other_shapes_are_refused() -> None:
 
 
 def test_the_marks_are_msits_and_severity_is_in_their_units(pair: tuple[np.ndarray, np.ndarray]) -> None:
-    assert MSIT_MARKS == Marks(cosine=0.99, relative_distance=0.05, kl_divergence=0.005, rmse=1, mean_relative_error=1)
+    assert Marks(cosine=0.99, relative_distance=0.05, kl_divergence=0.005, rmse=1, mean_relative_error=1) == MSIT_MARKS
     a, _ = pair
     found = compare(a, a * np.float32(1.1))  # the same direction and the same distribution, a tenth too long
     assert MSIT_MARKS.missed(found) == ("relative_distance",)

@@ -161,7 +161,7 @@ def examine(pair: Pair, options: DiffOptions, progress: Progress = silent) -> Di
     probe = Probe(pair, progress)
     probe.untapped("b")  # first, so that every tapped run is held against it
     own = _every_layer(probe) if options.whole else {}
-    found = Search(probe, marks).run()
+    found = Search(probe, marks, own).run()
     scores, tapping = probe.scores()
     looked = [name for name in pair.every.names if name in probe.errors]
     own |= found.own

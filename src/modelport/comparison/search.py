@@ -3,7 +3,7 @@
 Errors add up with depth, so the tensor at which the marks are first missed need not come from a bad operator. Each find is
 therefore checked: A's operator is run on B's own inputs, and what B's result is off from that is the operator's own error.
 Where that is within the marks, the errors of many operators have added up, and a second bisection looks for the place where
-B goes far out, if there is one: half of what its scores are off.
+B goes much farther out, if there is one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from .cuts import Cuts
 from .network import Operator
 from .probe import Probe
 
+_MUCH_WORSE = 2.0
+_LARGEST = 1e6  # times the marks; infinities have no middle
 HEAVY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
@@ -35,14 +37,26 @@ class Found:
 
 
 class Search:
-    """A search with a probe, under some marks."""
+    """A search with a probe, under some marks. `own` holds the own errors that are known already."""
 
-    def __init__(self, probe: Probe, marks: Marks) -> None:
+    def __init__(self, probe: Probe, marks: Marks, own: dict[str, TensorError] | None = None) -> None:
         self._probe, self._marks, self._cuts = probe, marks, probe.pair.cuts
-        self._own: dict[str, TensorError] = {}
+        self._own = dict(own or {})
 
     def run(self) -> Found:
         """Find the first operator that falls out."""
+        return self._read() if self._own else self._search()
+
+    def _read(self) -> Found:
+        """Where every layer's own error is known: the first that is out by itself, else the first that is out at all."""
+        errors, severity = self._probe.errors, self._marks.severity
+        out = [name for name in self._cuts.names if severity(errors[name]) >= 1]
+        alone = [name for name in out if name in self._own and severity(self._own[name]) >= 1]
+        first = next(iter(alone or out), None)
+        recovers = first is not None and out[-1] != self._cuts.names[-1]
+        return Found(culprit=self._judge(first) if first else None, recovers=recovers, own=self._own)
+
+    def _search(self) -> Found:
         count = len(self._cuts)
         self._probe.planned = 2 * (math.ceil(math.log2(count + 1)) + 3)
         level = self._level(count)
@@ -53,11 +67,8 @@ class Search:
             if high is None:
                 return Found(culprit=None, recovers=False, own=self._own)
         culprit = self._judge(self._bisect(low, high, 1.0))
-        reached = self._marks.severity(culprit.layer.error)
-        if culprit.kind == "accumulated" and not recovers and level > 4 * reached:
-            deeper = self._judge(self._bisect(self._cuts.place[culprit.layer.tensor] + 1, count, level / 2), level / 2)
-            if deeper.kind == "own":
-                culprit = deeper.model_copy(update={"crossed_at": culprit.layer.operator})
+        if culprit.kind == "accumulated":
+            culprit = self._look_deeper(culprit) or culprit
         return Found(culprit=culprit, recovers=recovers, own=self._own)
 
     def _level(self, count: int) -> float:
@@ -78,19 +89,33 @@ class Search:
 
     def _look_inside(self, count: int) -> tuple[int, int | None]:
         """Where the scores are fine: the first of log2 n evenly spread cuts that is not, and the last before it."""
-        steps = math.ceil(math.log2(count)) if count > 1 else 0
         low = 0
-        for place in sorted({count * step // (steps + 1) for step in range(1, steps + 1)} - {0}):
+        for place in _spread(0, count):
             if self._level(place) >= 1:
                 return low, place
             low = place
         return low, None
 
+    def _look_deeper(self, crossing: Culprit) -> Culprit | None:
+        """Beyond small errors that add up: the operator at which B goes far out, if the error is its own.
+
+        Far out is midway, geometrically, between where the marks are missed and the worst of log2 n cuts beyond.
+        """
+        begin, end = self._cuts.place[crossing.layer.tensor] + 1, len(self._cuts)
+        levels = {place: self._level(place) for place in [*_spread(begin, end), end]}
+        worst = max(levels, key=levels.__getitem__)
+        reached = self._marks.severity(crossing.layer.error)
+        if levels[worst] < _MUCH_WORSE * reached:
+            return None
+        level = math.sqrt(reached * min(levels[worst], _LARGEST))
+        found = self._judge(self._bisect(begin, worst, level), level)
+        return found.model_copy(update={"crossed_at": crossing.layer.operator}) if found.kind == "own" else None
+
     def _judge(self, name: str, level: float = 1.0) -> Culprit:
         """The operator of a tensor that takes the cut over the level, and whether the fault is its own."""
         probe, cuts = self._probe, self._cuts
         probe.look([name])
-        own = self._measure([name], cuts).get(name)
+        own = self._own.get(name) or self._measure([name], cuts).get(name)
         parents = [parent for parent in cuts.parents[name] if parent != cuts.network.input]
         probe.look(parents)
         inherited = max((probe.errors[parent] for parent in parents), key=self._marks.severity, default=None)
@@ -125,6 +150,12 @@ class Search:
         found = self._probe.own(names, cuts)
         self._own |= found
         return found
+
+
+def _spread(low: int, high: int) -> list[int]:
+    """log2 n places between two, evenly spread."""
+    steps = math.ceil(math.log2(high - low)) if high - low > 1 else 0
+    return sorted({low + (high - low) * step // (steps + 1) for step in range(1, steps + 1)} - {low})
 
 
 def make_layer(

@@ -209,27 +209,30 @@ def _own(layer: LayerError, culprit: Culprit, result: DiffResult) -> str:
 
 
 def _advice(result: DiffResult, culprit: Culprit) -> str:
-    b = result.b
+    b, rank = result.b, "" if result.whole else ", or rank the operators with --all"
+    if result.recovers and culprit.kind == "accumulated":
+        return f"Nothing needs to be done while the accuracy holds{rank}"
     if b.precision == "int8":
-        if culprit.kind == "own" and culprit.keep_float:
-            keep = " ".join(f"--keep-float {shlex.quote(name)}" for name in culprit.keep_float)
-            engine = b.engine if b.kind != "onnx" else "ENGINE"
-            source = result.a.onnx or "MODEL.onnx"
-            return (
-                f"Keep it in floating point: modelport compile {shlex.quote(source)} --engine {engine} --precision int8 --calibration "
-                f"DIR {keep} -o OUT; or let --fix find how many operators it takes"
-            )
-        return "Let --fix keep the worst operators in floating point" + (
-            "" if result.whole else ", or rank them with --all"
-        )
+        return _int8_advice(result, culprit) or f"Let --fix keep the worst operators in floating point{rank}"
     if culprit.differs:
         return "Make B's file compute it as A's does: undo the rewrite, or export again"
     if result.exact:
         return f"Both compute in float32 from the same operator, so it is {b.runs} that computes it differently: try another version"
     if culprit.kind == "own":
         return f"{b.precision} does not hold this operator's values: compile with --precision f32"
-    return f"{b.precision} is too coarse for a network this deep: compile with --precision f32" + (
-        "" if result.whole else ", or rank the operators with --all"
+    return f"{b.precision} is too coarse for a network this deep: compile with --precision f32{rank}"
+
+
+def _int8_advice(result: DiffResult, culprit: Culprit) -> str | None:
+    """The command that leaves the operator out, where it is to blame alone."""
+    if culprit.kind != "own" or not culprit.keep_float:
+        return None
+    keep = " ".join(f"--keep-float {shlex.quote(name)}" for name in culprit.keep_float)
+    engine = result.b.engine if result.b.kind != "onnx" else "ENGINE"
+    source = shlex.quote(result.a.onnx or "MODEL.onnx")
+    return (
+        f"Keep it in floating point: modelport compile {source} --engine {engine} --precision int8 --calibration DIR {keep} -o OUT; or "
+        "let --fix find how many operators it takes"
     )
 
 
