@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +25,7 @@ _BLOB = "model.blob"
 # so again when a blob that was compiled for f32 is imported without the hint.
 _HINT = {Precision.F32: "f32", Precision.BF16: "bf16"}
 _EXECUTED = {"f32": Precision.F32, "bf16": Precision.BF16, "i8": Precision.INT8, "u8": Precision.INT8}
+_first_use = Lock()
 _CAPABILITY = {Precision.BF16: "BF16", Precision.INT8: "INT8"}  # as the plugin names what this CPU computes in
 
 
@@ -41,6 +43,10 @@ class OpenVinoEngine(Engine):
                 import openvino
         except ImportError as error:
             raise self.missing("openvino", error) from error
+        # The binding's table of types is made at its first use: whoever makes it lets go of Python's lock, and another thread
+        # that holds it then waits for the table, for ever. Two streams' first batches did that.
+        with _first_use:
+            openvino.Type.f32.to_dtype()
         return openvino
 
     def version(self) -> str:
