@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from time import perf_counter
 from types import ModuleType
 from typing import Any
@@ -28,6 +29,7 @@ _BLOB = "model.blob"
 # so again when a blob that was compiled for f32 is imported without the hint.
 _HINT = {Precision.F32: "f32", Precision.BF16: "bf16"}
 _EXECUTED = {"f32": Precision.F32, "bf16": Precision.BF16, "i8": Precision.INT8, "u8": Precision.INT8}
+_first_use = Lock()
 _CAPABILITY = {Precision.BF16: "BF16", Precision.INT8: "INT8"}  # as the plugin names what this CPU computes in
 
 
@@ -46,6 +48,10 @@ class OpenVinoEngine(Engine):
                 import openvino
         except ImportError as error:
             raise self.missing("openvino", error) from error
+        # The binding's table of types is made at its first use: whoever makes it lets go of Python's lock, and another thread
+        # that holds it then waits for the table, for ever. Two streams' first batches did that.
+        with _first_use:
+            openvino.Type.f32.to_dtype()
         return openvino
 
     def version(self) -> str:
