@@ -135,7 +135,7 @@ def render_diff_html(result: DiffResult) -> str:
     from markupsafe import Markup
 
     from . import charts
-    from .html import page
+    from .page import page
 
     verdicts = [diff_verdict(result), *([fix_verdict(result.fix)] if result.fix else [])]
     return page(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..results import RunResult
 from . import charts, inside, rows
+from .page import page
 
 
 def render_html(result: RunResult) -> str:
@@ -23,15 +21,3 @@ def render_html(result: RunResult) -> str:
         inside=inside,
         markup=Markup,
     )
-
-
-def page(template: str, **values: Any) -> str:
-    """A template filled in. Everything that comes from files is escaped."""
-    environment = Environment(
-        loader=PackageLoader("modelport.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(**values)

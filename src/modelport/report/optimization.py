@@ -49,7 +49,7 @@ def render_optimization_html(result: OptimizationResult) -> str:
     """The decisions as one page that needs no network."""
     from markupsafe import Markup
 
-    from .html import page
+    from .page import page
 
     timed = any(decision.timing for decision in result.decisions)
     library, chart = "", ""

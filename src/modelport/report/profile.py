@@ -177,7 +177,7 @@ def render_profile_html(result: ProfileResult) -> str:
     from markupsafe import Markup
 
     from . import charts, profile_charts
-    from .html import page
+    from .page import page
 
     return page(
         "profile.html.j2",

@@ -75,7 +75,7 @@ def render_tune_html(result: TuneResult) -> str:
     from markupsafe import Markup
 
     from . import charts
-    from .html import page
+    from .page import page
 
     return page(
         "tune.html.j2",
