@@ -23,6 +23,7 @@ from ..offline import OfflineModel
 from ..spec import ModelSpec, Precision
 from .base import Compiled, CompileOptions, Engine, OperatorTimes, Session, SessionOptions, Taps, read_source
 from .openvino_counters import CUT_OFF_US, block_means, read_operators, read_totals
+from .openvino_quantized import restore_fake_quantize
 
 _BLOB = "model.blob"
 # INFERENCE_PRECISION_HINT is always set: left alone, the plugin picks bf16 on a CPU that has it, silently, and it does
@@ -73,6 +74,8 @@ class OpenVinoEngine(Engine):
         try:
             model = core.read_model(graph.path)
             model.reshape({graph.input_name: list(options.input_shape(spec.preprocess))})
+            if options.precision is Precision.INT8:
+                restore_fake_quantize(openvino.opset13, model)
             compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": _HINT[rest or options.precision]})
             executed = executed_precision(compiled)
             (directory / _BLOB).write_bytes(compiled.export_model().getvalue())
@@ -105,12 +108,15 @@ class OpenVinoEngine(Engine):
             raise CompileError("OpenVINO has no plain execution, operator by operator")
         from onnx import load as load_onnx
 
-        core = self._runtime().Core()
+        openvino = self._runtime()
+        core = openvino.Core()
         hint = precision
         if precision is Precision.INT8:
             hint = Precision.BF16 if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else Precision.F32
         try:
             model = core.read_model(onnx)
+            if precision is Precision.INT8:
+                restore_fake_quantize(openvino.opset13, model)
             names = [
                 value.name for value in load_onnx(onnx, load_external_data=False).graph.output
             ]  # in the same order
