@@ -21,8 +21,10 @@ from modelport.data.source import Source, open_source
 from modelport.engines import load
 from modelport.engines.base import SessionOptions
 from modelport.host import usable_cores
-from modelport.inference import InferOptions, Work, classify, describe, share_cores
+from modelport.inference import share_cores
 from modelport.pipeline import PipelineOptions
+from modelport.resumable import classify
+from modelport.work import InferOptions, Work, describe
 
 CORES = usable_cores()
 PURE, PREPARE = "(for the limit) pure, streams", "(for the limit) preparing, one thread"
@@ -73,7 +75,7 @@ def _infer(models: Models, wanted: Configuration, batch: int, source: Source) ->
     with engine.open(model, options) as session:
 
         def once() -> tuple[int, float]:
-            result = classify(session, work, output, force=True)
+            result = classify(session, work, output, existing="replace")
             return result.images, result.e2e.wall_s
 
         yield once

@@ -13,11 +13,12 @@ from interleave import Figure, interleave
 from modelport.data.decode import Decoder
 from modelport.data.source import Source, open_source
 from modelport.engines.base import Session
-from modelport.inference import InferOptions, Work, classify
 from modelport.offline import TensorSpec
 from modelport.pipeline import Pipeline, PipelineOptions
 from modelport.results import Target
+from modelport.resumable import classify
 from modelport.spec import ModelSpec, Precision, Preprocess
+from modelport.work import InferOptions, Work
 
 PREPROCESS = Preprocess(input_size=(3, 64, 64))
 IMAGES, BATCH, CLASSES = 2_000, 32, 10

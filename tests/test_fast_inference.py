@@ -22,10 +22,11 @@ from modelport.engines.base import CompileOptions
 from modelport.engines.compiler import compile_model
 from modelport.errors import DataError
 from modelport.fast_check import FastSample
-from modelport.inference import InferOptions, infer
+from modelport.inference import infer
 from modelport.offline import OfflineModel
 from modelport.results import InferResult
 from modelport.spec import Preprocess
+from modelport.work import InferOptions
 
 pytestmark = pytest.mark.timeout(120)
 SIZE, COUNT, CLASSES = 24, 7, 5

@@ -20,11 +20,12 @@ from modelport.engines.base import CompileOptions, SessionOptions
 from modelport.engines.compiler import compile_model
 from modelport.engines.null import FAULT
 from modelport.errors import DataError, FormatError, InferenceError, ModelportError, OutputError
-from modelport.inference import InferOptions, infer, share_cores
+from modelport.inference import infer, share_cores
 from modelport.offline import OfflineModel
 from modelport.pipeline import PipelineOptions
 from modelport.results import InferResult
 from modelport.spec import Preprocess
+from modelport.work import InferOptions
 
 pytestmark = pytest.mark.timeout(120)
 CLASSES = 6
@@ -52,6 +53,10 @@ def offline(tmp_path_factory) -> OfflineModel:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), folder / "tiny.onnx")
     options = CompileOptions(batch_size=BATCH)
     return compile_model(folder / "tiny.onnx", folder / "out", engine="null", options=options, preprocess=PREPROCESS)
+
+
+def visible(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def grey(number: int) -> int:
@@ -97,7 +102,7 @@ class TestOutput:
     def test_the_result_is_what_was_written(self, offline, images, out):
         result = infer(offline, images, out)
         assert InferResult.read(out / INFER_FILE) == result
-        assert sorted(path.name for path in out.iterdir()) == sorted([INFER_FILE, PREDICTIONS_FILE])
+        assert visible(out) == sorted([INFER_FILE, PREDICTIONS_FILE])
 
     def test_the_result_says_what_ran_on_what(self, offline, images, out):
         result = infer(offline, images, out, options=options(streams=2))
@@ -180,12 +185,12 @@ class TestBadImages:
         accuracy = evaluate(out, labels)
         assert (accuracy.images, accuracy.failed, accuracy.hits[0]) == (COUNT, 2, 5)
 
-    def test_failing_leaves_nothing(self, offline, spoilt, out):
+    def test_failing_leaves_no_result(self, offline, spoilt, out):
         with pytest.raises(
             DataError, match=r"3\.png: the file is empty \(0 bytes\); --on-bad-image count|8\.png: is not"
         ):
             infer(offline, spoilt, out, options=options(count_bad_images=False))
-        assert [path.name for path in out.parent.iterdir()] == ["images"]
+        assert visible(out) == []
 
     def test_scores_that_are_not_finite(self, offline, images, out, monkeypatch):
         monkeypatch.setenv(FAULT, "infer-nan:1")
@@ -242,19 +247,19 @@ class TestRefused:
 
     def test_force_replaces_an_earlier_run(self, offline, images, out):
         infer(offline, images, out, options=options(limit=1))
-        assert infer(offline, images, out, force=True).images == COUNT
+        assert infer(offline, images, out, existing="replace").images == COUNT
         assert len(Predictions.read(out / PREDICTIONS_FILE).keys) == COUNT
 
     def test_force_does_not_replace_the_images_themselves(self, offline, images):
         with pytest.raises(OutputError, match="images: holds other files"):
-            infer(offline, images, images, force=True)
+            infer(offline, images, images, existing="replace")
         assert len(list(images.iterdir())) == COUNT
 
     def test_an_engine_that_fails_leaves_the_earlier_run(self, offline, images, out, monkeypatch):
         before = infer(offline, images, out)
         monkeypatch.setenv(FAULT, "infer-raise:2")
         with pytest.raises(InferenceError, match="the null engine failed"):
-            infer(offline, images, out, force=True)
+            infer(offline, images, out, existing="replace")
         assert InferResult.read(out / INFER_FILE) == before
         assert sorted(path.name for path in out.parent.iterdir()) == ["images", "out"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from modelport.errors import OutputError
-from modelport.stages import STATE_FILE, Stages
+from modelport.stages import STATE_FILE, Stages, open_stages
 
 
 def do(directory: Path, inputs: dict[str, object]) -> bool:
@@ -53,11 +53,33 @@ def test_leftovers_in_a_stages_own_directory_are_removed(tmp_path: Path) -> None
 
 def test_a_foreign_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(OutputError, match="exists already: choose another output"):
-        Stages(tmp_path)
+    with pytest.raises(OutputError, match="exists already: choose another output"), open_stages(tmp_path):
+        pass
 
 
 def test_a_damaged_state_is_told(tmp_path: Path) -> None:
     (tmp_path / STATE_FILE).write_text("{")
-    with pytest.raises(OutputError, match=r"its stages\.json is damaged; pass --force"):
-        Stages(tmp_path)
+    with pytest.raises(OutputError, match=r"its stages\.json is damaged; pass --force"), open_stages(tmp_path):
+        pass
+
+
+def test_two_runs_at_once_are_refused_and_a_killed_one_is_not_in_the_way(tmp_path: Path) -> None:
+    with open_stages(tmp_path / "job"):
+        with pytest.raises(OutputError, match=r"another run is writing here; wait for it, or choose another output"):
+            with open_stages(tmp_path / "job"):
+                pass
+    with open_stages(tmp_path / "job"):
+        pass
+
+
+def test_force_begins_anew_and_half_written_files_go(tmp_path: Path) -> None:
+    job = tmp_path / "job"
+    with open_stages(job):
+        (job / "sub").mkdir()
+        (job / "sub" / ".model.x1.tmp").touch()
+        (job / ".model.x2.tmp").mkdir()
+        (job / "made").touch()
+    with open_stages(job):
+        assert sorted(path.name for path in job.rglob("*")) == [".lock", "made", "stages.json", "sub"]
+    with open_stages(job, force=True):
+        assert sorted(path.name for path in job.rglob("*")) == [".lock", "stages.json"]

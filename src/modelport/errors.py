@@ -10,10 +10,11 @@
     │   └── CompilerTimeoutError because it took too long
     ├── InferenceError           an opened offline model failed, or was given the wrong input
     ├── FormatError              a file does not hold what its format promises
-    └── OutputError              a result cannot be written: it exists, or the place is not writable
+    ├── OutputError              a result cannot be written: it exists, or the place is not writable
+    └── StoppedError             told to stop: what was done is kept, and the same command goes on from there
 
 Every message is one line that says what failed, what was found, what is accepted and what to do. The command line prints
-it on stderr and exits 1; anything else that escapes is a bug and shows its traceback.
+it on stderr and exits 1 (130 where it was told to stop); anything else that escapes is a bug and shows its traceback.
 """
 
 
@@ -59,3 +60,7 @@ class FormatError(ModelportError):
 
 class OutputError(ModelportError):
     """A result cannot be written: it exists already, or the place is not writable."""
+
+
+class StoppedError(ModelportError):
+    """A signal told the run to stop. What it had done is kept; the message says how to go on."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from .data.decode import Decoder, read_bytes
 from .data.fast import FastDecoder
-from .data.predictions import Prediction, top_classes
+from .data.predictions import top_classes
 from .data.source import RAW_SUFFIX, Sample, Source
 from .engines.base import Session
 from .errors import DataError
@@ -33,10 +33,10 @@ class FastSample:
         self._rows = {images[place] for place in places}
         self._decided: list[tuple[Sample, int]] = []
 
-    def take(self, row: int, prediction: Prediction) -> None:
-        """Keep the run's decision if its image is of the sample; one that failed is left out."""
-        if row in self._rows and prediction.error is None:
-            self._decided.append((prediction.sample, int(prediction.top[0])))
+    def take(self, row: int, image: Sample, top: int) -> None:
+        """Keep the run's decision, the first class, if its image is of the sample; those that failed are left out."""
+        if row in self._rows:
+            self._decided.append((image, top))
 
     def compare(self, session: Session, preprocess: Preprocess) -> FastCheck | None:
         """Prepare the sample both ways and infer it the exact way, by the run's own session.

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from .errors import OutputError
 
+LOCK_FILE = ".lock"  # in a directory that one run has to itself; it stays there
+
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
     """Hex digest of a file's bytes, read in pieces."""
@@ -23,7 +25,7 @@ def refuse_existing(path: Path, *, force: bool, reuse_empty: bool = True) -> Non
     """Raise OutputError if `path` exists and `force` is off; an empty directory counts as absent."""
     if force or not os.path.lexists(path):
         return
-    if reuse_empty and path.is_dir() and not any(path.iterdir()):
+    if reuse_empty and path.is_dir() and not _contents(path):
         return
     raise OutputError(f"{path} exists already: choose another output, or pass --force to replace it")
 
@@ -87,7 +89,7 @@ def new_directory(path: Path, *, marker: str, force: bool = False) -> Iterator[P
     """
     path = Path(path)
     refuse_existing(path, force=force)
-    _refuse_foreign(path, marker)
+    refuse_foreign(path, marker)
     with reporting(path):
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent))
     try:
@@ -110,19 +112,36 @@ def remove_directory(path: Path, *, marker: str) -> None:
     Raises:
         OutputError: it holds something else.
     """
-    _refuse_foreign(path, marker)
+    refuse_foreign(path, marker)
     if path.is_dir():
         shutil.rmtree(path)
 
 
-def _refuse_foreign(path: Path, marker: str) -> None:
+def empty_directory(path: Path, *, marker: str) -> None:
+    """Remove what is in a directory that holds `marker`, or nothing at all, and is locked by this process.
+
+    Raises:
+        OutputError: it holds something else.
+    """
+    refuse_foreign(path, marker)
+    with reporting(path):
+        for entry in _contents(path):
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def _contents(path: Path) -> list[Path]:
+    return [entry for entry in path.iterdir() if entry.name != LOCK_FILE]
+
+
+def refuse_foreign(path: Path, marker: str) -> None:
+    """Raise OutputError where `path` is no directory, or one that holds other things without `marker`."""
     if not os.path.lexists(path):
         return
     if path.is_symlink() or not path.is_dir():
         raise OutputError(
             f"{path}: is a file or link where a directory is to be made: remove it or choose another output"
         )
-    if any(path.iterdir()) and not (path / marker).is_file():
+    if _contents(path) and not (path / marker).is_file():
         raise OutputError(f"{path}: holds other files ({marker} is not among them): not removed, choose another output")
 
 

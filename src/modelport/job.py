@@ -20,10 +20,10 @@ from .engines import load, open_model
 from .engines.base import CompileOptions, Session, SessionOptions
 from .engines.compiler import compile_model
 from .errors import DataError, EngineUnavailableError
-from .files import digest, remove_directory, write_text
+from .files import digest, write_text
 from .graph import ClassifierGraph, read_classifier
 from .host import environment, fingerprint, usable_cores
-from .inference import InferOptions, Work, classify, describe, infer, prepare_source
+from .inference import infer, prepare_source
 from .inspection import Inspection
 from .measure.bench import bench
 from .offline import MANIFEST, OfflineModel
@@ -33,8 +33,10 @@ from .quantize import QuantizeOptions, Tool, quantize, require_tool
 from .recipe import Recipe, TargetSection
 from .report import write_reports
 from .results import Accuracy, BenchResult, InferResult, Parity, RunResult, Target, TargetResult
+from .resumable import classify
 from .spec import ModelSpec, Precision
-from .stages import STATE_FILE, Stages
+from .stages import Stages, open_stages
+from .work import InferOptions, Work, describe
 
 log = logging.getLogger("modelport")
 
@@ -73,9 +75,8 @@ def run(
         if target.precision is Precision.INT8:
             engine.resolve(CompileOptions(precision=target.precision))
             require_tool(engine.quantizer)
-    if force:
-        remove_directory(output, marker=STATE_FILE)
-    return _Job(loaded, Path(recipe), output, progress).run()
+    with open_stages(output, force=force) as stages:
+        return _Job(loaded, Path(recipe), stages, output, progress).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +100,8 @@ class _Truth:
 class _Job:
     """One run of a recipe; a method for each step."""
 
-    def __init__(self, recipe: Recipe, path: Path, output: Path, progress: Progress) -> None:
-        self.recipe, self.path, self.out, self.progress = recipe, path, output, progress
-        self.stages = Stages(output)
+    def __init__(self, recipe: Recipe, path: Path, stages: Stages, output: Path, progress: Progress) -> None:
+        self.recipe, self.path, self.stages, self.out, self.progress = recipe, path, stages, output, progress
         self.commands = Commands(recipe, path)
         self.inspection = Inspection(recipe, self.stages, progress)
         self.warnings: list[str] = []
@@ -235,10 +235,11 @@ class _Job:
 
         def work() -> None:
             with self._open_source(graph, spec) as (session, target):
-                plan = Work(target=target, spec=spec, source=source, options=self._infer_options())
-                classify(session, plan, directory, progress=self.progress)
+                options = self._infer_options()
+                plan = Work(target=target, spec=spec, source=source, options=options, identity=graph.sha256)
+                classify(session, plan, directory, existing="update", progress=self.progress)
 
-        self.stages.run("source", inputs, [directory / PREDICTIONS_FILE, directory / INFER_FILE], work, directory)
+        self.stages.run("source", inputs, [directory / PREDICTIONS_FILE, directory / INFER_FILE], work)
         result = InferResult.read(directory / INFER_FILE)
         predictions = Predictions.read(directory / PREDICTIONS_FILE)
         title = "PyTorch" if result.engine == "pytorch" else load(result.engine).title
@@ -368,10 +369,11 @@ class _Job:
         inputs = self._real_data_inputs(source) | {"model": digest(model.path / MANIFEST), "session": asdict(session)}
 
         def work() -> None:
-            infer(model, source, directory, options=self._infer_options(session), progress=self.progress)
+            options = self._infer_options(session)
+            infer(model, source, directory, options=options, existing="update", progress=self.progress)
 
         made = [directory / PREDICTIONS_FILE, directory / INFER_FILE]
-        self.stages.run(f"infer {target.name}", inputs, made, work, directory)
+        self.stages.run(f"infer {target.name}", inputs, made, work)
         self.commands.infer(target, model.path, home, directory)
         return InferResult.read(directory / INFER_FILE), Predictions.read(directory / PREDICTIONS_FILE)
 

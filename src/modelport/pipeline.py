@@ -7,6 +7,7 @@ buffer is free again once its results, in input order, have been taken. So memor
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,12 +36,14 @@ class PipelineOptions:
         decoders: threads that decode and prepare.
         count_bad_images: list an unreadable image and go on; off, it ends the run.
         keep_scores: keep all scores of an image, not only the highest five.
+        contents: keep the sha256 of each file, so that a later run knows whether it is the same.
     """
 
     readers: int = 1
     decoders: int = 2
     count_bad_images: bool = True
     keep_scores: bool = False
+    contents: bool = False
 
 
 @dataclass(slots=True)
@@ -51,6 +54,7 @@ class _Batch:
     number: int = 0
     samples: list[Sample] = field(default_factory=list)
     errors: dict[int, str] = field(default_factory=dict)
+    contents: dict[int, bytes] = field(default_factory=dict)
     waiting: int = 0  # rows that are not decoded yet
     scores: np.ndarray | None = None
 
@@ -135,6 +139,7 @@ class Pipeline:
         }
         self._clock, self._planning, self._counting = _Clock(), Lock(), Lock()
         self._error: BaseException | None = None
+        self._stopping = False
         self.bad_images: list[BadImage] = []
         self.wall_s = 0.0
 
@@ -142,6 +147,10 @@ class Pipeline:
     def stages(self) -> tuple[StageStats, ...]:
         """What each stage did, in pipeline order."""
         return tuple(meter.stats(self.wall_s) for meter in self._meters.values())
+
+    def stop(self) -> None:
+        """Begin no new batch; what is on its way is done, and `run` then ends as if there were no more. From any thread."""
+        self._stopping = True
 
     @property
     def interface(self) -> Interface:
@@ -159,6 +168,7 @@ class Pipeline:
         self._plan = enumerate(source)
         self._total = len(source)
         self._planned: _Batch | None = None
+        self._row = self._size - 1  # of the image that was planned last: the next one begins a batch
         start, cpu_before, own_before = perf_counter(), process_time(), thread_time()
         threads = [
             *self._start("read", self._read_images, self._read),
@@ -210,17 +220,21 @@ class Pipeline:
     def _place_next(self) -> tuple[_Batch, int, Sample, float]:
         """The next image and its place; waits for a free buffer where a batch begins."""
         with self._planning:
+            if self._stopping and self._row == self._size - 1:
+                raise Closed
             try:
                 index, sample = next(self._plan)
             except StopIteration:
                 raise Closed from None
             row, waited = index % self._size, 0.0
+            self._row = row
             if row == 0:
                 batch, waited = self._free.get()
                 batch.number = index // self._size
                 batch.waiting = min(self._size, self._total - index)
                 batch.samples.clear()
                 batch.errors.clear()
+                batch.contents.clear()
                 self._planned = batch
             assert self._planned is not None
             self._planned.samples.append(sample)
@@ -233,6 +247,8 @@ class Pipeline:
             start = perf_counter()
             try:
                 data: bytes | DataError = read_bytes(sample.path)
+                if self._options.contents:
+                    batch.contents[row] = hashlib.sha256(data).digest()
             except DataError as error:
                 data = error
             busy = perf_counter() - start
@@ -313,8 +329,9 @@ class Pipeline:
                 error = "the model answered with scores that are not finite (NaN or infinity)"
             if error is not None:
                 self.bad_images.append(BadImage(key=sample.key, reason=error))
-                predictions.append(Prediction(sample, _NOTHING, _NOTHING, None, error))
+                predictions.append(Prediction(sample, _NOTHING, _NOTHING, None, error, batch.contents.get(row)))
                 continue
             kept = scores[row].copy() if self._options.keep_scores else None
-            predictions.append(Prediction(sample, order[row], scores[row][order[row]], kept))
+            best, content = order[row], batch.contents.get(row)
+            predictions.append(Prediction(sample, best, scores[row][best], kept, content=content))
         return predictions

@@ -6,13 +6,15 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
 from . import __version__, files
 from .errors import FormatError, OutputError
+from .journal import locked
 from .schema import Record
 
 STATE_FILE = "stages.json"
@@ -34,14 +36,9 @@ class _State(Record):
 
 
 class Stages:
-    """The stages of one job in its output directory."""
+    """The stages of one job in its output directory; `open_stages` makes it."""
 
     def __init__(self, directory: Path) -> None:
-        """Take up an earlier run of a job in `directory`, or begin one.
-
-        Raises:
-            OutputError: the directory holds something else.
-        """
         self._directory = directory
         self._done: dict[str, _Entry] = {}
         state = directory / STATE_FILE
@@ -51,7 +48,6 @@ class Stages:
             except FormatError as error:
                 raise OutputError(f"{directory}: its {STATE_FILE} is damaged; pass --force to start anew") from error
         else:
-            files.refuse_existing(directory, force=False)
             self._save()
 
     def run(
@@ -69,7 +65,8 @@ class Stages:
             inputs: everything that its result depends on, as plain values.
             outputs: the files it makes, whose content is checked before it is passed over.
             work: does it.
-            home: a directory inside the job's that belongs to the stage alone; what an earlier run left of it is removed.
+            home: a directory inside the job's that belongs to the stage alone; what an earlier run left of it is removed. None
+                where the work goes on with it.
 
         Returns:
             Whether it was done now.
@@ -99,3 +96,24 @@ class Stages:
 
     def _save(self) -> None:
         _State(stages=self._done).write(self._directory / STATE_FILE)
+
+
+@contextmanager
+def open_stages(directory: Path, *, force: bool = False) -> Iterator[Stages]:
+    """Have a job's directory to oneself, and take up an earlier run of a job in it, or begin one.
+
+    Args:
+        directory: made where it is not there.
+        force: begin anew.
+
+    Raises:
+        OutputError: the directory holds something else, or another run is writing there.
+    """
+    if not (directory / STATE_FILE).is_file():
+        files.refuse_existing(directory, force=force)
+    with locked(directory):
+        if force:
+            files.empty_directory(directory, marker=STATE_FILE)
+        for path in directory.rglob(".*.tmp"):  # what a run that was killed had not finished
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        yield Stages(directory)

@@ -28,11 +28,12 @@ from modelport.engines.base import CompileOptions, SessionOptions
 from modelport.engines.compiler import compile_model
 from modelport.errors import EngineUnavailableError, InferenceError
 from modelport.graph.aipp import Aipp
-from modelport.inference import InferOptions, infer
+from modelport.inference import infer
 from modelport.measure.bench import bench
 from modelport.offline import OfflineModel
 from modelport.pipeline import PipelineOptions
 from modelport.spec import ColorOrder, Precision, Preprocess
+from modelport.work import InferOptions
 
 RUNTIMES = ["ais_bench", "aclruntime"]
 AIPP = CompileOptions(precision=Precision.FP16, batch_size=2, soc_version="Ascend310", aipp=True)

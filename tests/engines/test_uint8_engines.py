@@ -16,12 +16,13 @@ from modelport.engines.base import CompileOptions
 from modelport.engines.compiler import compile_model
 from modelport.errors import CompileError, DataError, FormatError, InferenceError
 from modelport.graph import read_classifier
-from modelport.inference import InferOptions, infer
+from modelport.inference import infer
 from modelport.measure.bench import bench
 from modelport.offline import OfflineModel
 from modelport.pipeline import PipelineOptions
 from modelport.results import InferResult
 from modelport.spec import Precision
+from modelport.work import InferOptions
 
 pytestmark = pytest.mark.timeout(200)
 RUNTIMES = ["onnxruntime", "openvino"]

@@ -6,12 +6,13 @@ Nothing heavy is imported before a subcommand runs, so `modelport --help` answer
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 
 import click
 
 from .. import __version__
-from ..errors import ModelportError
+from ..errors import ModelportError, StoppedError
 from .lazy import LazyGroup
 
 _COMMANDS = {  # name: module in this package that defines `command`; in the order of a model's way
@@ -53,6 +54,12 @@ def cli(quiet: bool) -> None:
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
+_INTERRUPTED = (
+    "modelport: interrupted; nothing half-written was left behind. What run, infer, preprocess, sweep and tune had finished is "
+    "kept: the same command goes on there"
+)
+
+
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
@@ -60,9 +67,15 @@ class _Formatter(logging.Formatter):
 
 
 def main() -> None:
-    """The entry point: 0 fine, 1 an error told in one line, 2 wrong usage, 3 a failed gate, 130 interrupted."""
+    """The entry point: 0 fine, 1 an error told in one line, 2 wrong usage, 3 a failed gate, 130 interrupted or told to stop."""
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # as Ctrl-C: what is open is closed, and children are ended
     try:
         code = cli.main(standalone_mode=False, prog_name="modelport")
+    except StoppedError as stopped:
+        print(f"modelport: {stopped}", file=sys.stderr)
+        code = 130
     except ModelportError as error:
         print(f"modelport: error: {error}", file=sys.stderr)
         code = 1
@@ -70,6 +83,6 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        print("modelport: interrupted; nothing half-written was left behind", file=sys.stderr)
+        print(_INTERRUPTED, file=sys.stderr)
         code = 130
     sys.exit(code if isinstance(code, int) else 0)

@@ -11,6 +11,7 @@ from .shared import PATH, emit, force_option, json_option, progress, session_opt
 
 if TYPE_CHECKING:
     from ..results import FastCheck, InferResult
+    from ..resumable import Existing
 
 
 @click.command()
@@ -46,13 +47,15 @@ def command(
 ) -> None:  # fmt: skip
     """Classify images with an offline model.
 
-    Predictions are in input order, one row per image; what could not be read is a row with its reason.
+    Predictions are in input order, one row per image; what could not be read is a row with its reason. Killed or stopped,
+    the same command goes on where it was; where images have changed since, only their batches are done again.
     """
     from ..engines.base import SessionOptions
     from ..host import usable_cores
-    from ..inference import InferOptions, infer
+    from ..inference import infer
     from ..pipeline import PipelineOptions
     from ..report.rows import Table, stages
+    from ..work import InferOptions
 
     options = InferOptions(
         limit=limit,
@@ -63,9 +66,10 @@ def command(
         preprocessing=preprocessing,
     )
     with progress() as update:
-        result = infer(model, images, output, labels=labels, options=options, force=force, progress=update)
+        existing: Existing = "replace" if force else "refuse"
+        result = infer(model, images, output, labels=labels, options=options, existing=existing, progress=update)
     rows = [
-        ("images", f"{result.images:,}, {result.failures:,} could not be classified"),
+        ("images", f"{result.images:,}, {result.failures:,} could not be classified" + _kept(result)),
         ("end to end", f"{result.e2e.throughput:,.1f} img/s in {result.e2e.wall_s:.2f} s"),
         ("interface", f"{result.interface.throughput:,.1f} img/s while the engine was executing"),
         ("limited by", _limit(result)),
@@ -83,6 +87,10 @@ def _limit(result: InferResult) -> str:
     stage, freed = result.limiting_stage, result.without(result.limiting_stage.name)
     forecast = f"; if it cost nothing, end to end would be about {freed:,.0f} img/s" if freed else ""
     return f"{stage.name}, {stage.busy_share:.0%} busy{forecast}"
+
+
+def _kept(result: InferResult) -> str:
+    return f"; {result.kept:,} were done by an earlier run" if result.kept else ""
 
 
 def _fast(check: FastCheck | None) -> str:

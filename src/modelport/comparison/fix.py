@@ -16,12 +16,13 @@ from ..engines.base import CompileOptions
 from ..engines.compiler import compile_model
 from ..errors import CompileError, FormatError
 from ..graph.quantized import is_quantized, read_calibration
-from ..inference import InferOptions, infer, prepare_source
+from ..inference import infer, prepare_source
 from ..offline import OfflineModel
 from ..quantize import QuantizeOptions, Tool, quantize
 from ..results import Accuracy
 from ..results.diff import DiffResult, FixResult, FixStep
 from ..spec import Precision
+from ..work import InferOptions
 from .explain import quantized_operators
 from .probe import Pair
 from .stages import PLAIN_ENGINE, OnnxStage

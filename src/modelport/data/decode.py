@@ -7,6 +7,7 @@ result does not differ from torchvision's.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import warnings
 from pathlib import Path
@@ -138,6 +139,14 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}") from error
+
+
+def content(path: Path) -> bytes | None:
+    """sha256 of a file's bytes; None where it cannot be read."""
+    try:
+        return hashlib.sha256(read_bytes(path)).digest()
+    except DataError:
+        return None
 
 
 def open_image(data: bytes) -> Image.Image:

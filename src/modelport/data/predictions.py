@@ -30,6 +30,7 @@ class Prediction:
         top_scores: their scores as the model gave them.
         scores: all scores.
         error: why there is none, or None.
+        content: sha256 of its file's bytes, where the run asked for it and the file could be read.
     """
 
     sample: Sample
@@ -37,6 +38,7 @@ class Prediction:
     top_scores: np.ndarray
     scores: np.ndarray | None
     error: str | None = None
+    content: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,54 +89,70 @@ def _rows(column: pa.ChunkedArray, count: int) -> np.ndarray:
     return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(count, -1 if count else 0)
 
 
+def schema(classes: int, *, all_scores: bool) -> pa.Schema:
+    """Columns of a predictions file."""
+    fields = [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("label", pa.int32()),
+        pa.field("top", pa.list_(pa.int32()), nullable=False),
+        pa.field("top_scores", pa.list_(pa.float32()), nullable=False),
+        pa.field("error", pa.string()),
+        pa.field("sha256", pa.binary(32)),
+    ]
+    if all_scores:
+        fields.append(pa.field("scores", pa.list_(pa.float32())))
+    return pa.schema(fields, metadata={"modelport": "predictions 1", "classes": str(classes)})
+
+
+def as_table(rows: list[Prediction], columns: pa.Schema) -> pa.Table:
+    """Predictions as a table of these columns."""
+    data = {
+        "key": [row.sample.key for row in rows],
+        "label": [row.sample.label for row in rows],
+        "top": [row.top for row in rows],
+        "top_scores": [row.top_scores for row in rows],
+        "error": [row.error for row in rows],
+        "sha256": [row.content for row in rows],
+        "scores": [row.scores for row in rows],
+    }
+    return pa.table({name: data[name] for name in columns.names}, schema=columns)
+
+
 class PredictionWriter:
-    """Writes predictions in row groups of a few thousand, so memory stays flat."""
+    """Writes tables of predictions in row groups of a few thousand, however they come: memory stays flat, and the same rows
+    make the same bytes."""
 
-    def __init__(self, path: Path, classes: int, *, all_scores: bool) -> None:
-        fields = [
-            pa.field("key", pa.string(), nullable=False),
-            pa.field("label", pa.int32()),
-            pa.field("top", pa.list_(pa.int32()), nullable=False),
-            pa.field("top_scores", pa.list_(pa.float32()), nullable=False),
-            pa.field("error", pa.string()),
-        ]
-        if all_scores:
-            fields.append(pa.field("scores", pa.list_(pa.float32())))
-        self._schema = pa.schema(fields, metadata={"modelport": "predictions 1", "classes": str(classes)})
-        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
-        self._rows: list[Prediction] = []
+    def __init__(self, path: Path, columns: pa.Schema) -> None:
+        self._writer = pq.ParquetWriter(path, columns, compression="zstd")
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
 
-    def write(self, prediction: Prediction) -> None:
-        """Add one row."""
-        self._rows.append(prediction)
-        if len(self._rows) >= _ROWS_PER_GROUP:
-            self._flush()
+    def write(self, table: pa.Table) -> None:
+        """Add rows."""
+        self._waiting.append(table)
+        self._rows += len(table)
+        if self._rows >= _ROWS_PER_GROUP:
+            whole = pa.concat_tables(self._waiting)
+            full = self._rows - self._rows % _ROWS_PER_GROUP
+            for start in range(0, full, _ROWS_PER_GROUP):
+                self._group(whole.slice(start, _ROWS_PER_GROUP))
+            self._waiting, self._rows = [whole.slice(full)], self._rows - full
 
-    def _flush(self) -> None:
-        columns = {
-            "key": [row.sample.key for row in self._rows],
-            "label": [row.sample.label for row in self._rows],
-            "top": [row.top for row in self._rows],
-            "top_scores": [row.top_scores for row in self._rows],
-            "error": [row.error for row in self._rows],
-            "scores": [row.scores for row in self._rows],
-        }
-        data = {name: columns[name] for name in self._schema.names}
-        self._writer.write_table(pa.table(data, schema=self._schema))
-        self._rows.clear()
+    def _group(self, table: pa.Table) -> None:
+        self._writer.write_table(table.combine_chunks(), row_group_size=_ROWS_PER_GROUP)
 
     def close(self) -> None:
         """Write what is left, and the file's footer."""
         if self._rows:
-            self._flush()
+            self._group(pa.concat_tables(self._waiting))
         self._writer.close()
 
 
 @contextmanager
-def writing(path: Path, classes: int, *, all_scores: bool) -> Iterator[PredictionWriter]:
+def writing(path: Path, columns: pa.Schema) -> Iterator[PredictionWriter]:
     """A writer whose file appears at `path` whole, or not at all."""
     with files.atomic_path(path) as temporary:
-        writer = PredictionWriter(temporary, classes, all_scores=all_scores)
+        writer = PredictionWriter(temporary, columns)
         try:
             yield writer
         finally:

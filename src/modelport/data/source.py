@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,6 +51,10 @@ class Source:
     def limited(self, limit: int | None) -> Source:
         """The first `limit` images."""
         return self if limit is None else replace(self, samples=self.samples[:limit])
+
+    def at(self, places: Iterable[int]) -> Source:
+        """Only the images at these places."""
+        return replace(self, samples=tuple(self.samples[place] for place in places))
 
     def labelled(self, labels: dict[str, int]) -> Source:
         """The same images with labels looked up by name; an image that `labels` lacks keeps its own, or none."""

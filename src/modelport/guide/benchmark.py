@@ -16,12 +16,12 @@ from ..errors import DataError, FormatError, InferenceError
 from ..exclusive import warn_if_busy
 from ..files import new_directory
 from ..host import usable_cores
-from ..inference import InferOptions, Work, describe, run_work
 from ..measure.bench import bench
 from ..offline import OfflineModel
 from ..pipeline import PipelineOptions
 from ..progress import Progress, silent
 from ..results import InferResult
+from ..work import InferOptions, Work, describe, run_work
 from .devices import options_for
 from .performance import PureInference, RealDataPerformance, pure_file, real_data_file, write_performance
 from .prepare import stem

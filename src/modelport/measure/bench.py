@@ -14,10 +14,10 @@ from ..engines import load
 from ..engines.base import Session, SessionOptions
 from ..exclusive import warn_if_busy, watch
 from ..host import environment
-from ..inference import describe
 from ..offline import OfflineModel
 from ..progress import Progress, silent
 from ..results import BenchResult
+from ..work import describe
 
 
 def bench(

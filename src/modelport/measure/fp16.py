@@ -25,11 +25,13 @@ from ..errors import InferenceError
 from ..graph import ClassifierGraph, read_classifier
 from ..graph.fp16 import LARGEST, emulate_fp16
 from ..host import environment, usable_cores
-from ..inference import InferOptions, Work, classify, describe, prepare_source
+from ..inference import prepare_source
 from ..pipeline import PipelineOptions
 from ..progress import Progress, silent
 from ..results import Accuracy, Environment, Paired, Parity, Result
+from ..resumable import classify
 from ..spec import ModelSpec, Precision, Preprocess
+from ..work import InferOptions, Work, describe
 
 FORECAST_FILE = "forecast.json"
 F32_DIRECTORY, FP16_DIRECTORY = "f32", "fp16-emulation"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from .. import files
-from ..errors import FormatError, OutputError
+from ..errors import FormatError
+from ..journal import JournalFile, open_journal
 from ..results import Configuration, SweepSubject, Trial
 
 TRIALS_FILE = "trials.jsonl"
@@ -26,34 +25,24 @@ class Journal:
         anew: whether nothing of an earlier sweep could be used.
     """
 
-    def __init__(self, handle: int, path: Path, subject: SweepSubject) -> None:
-        self._handle, self._path = handle, path
+    def __init__(self, file: JournalFile, subject: SweepSubject) -> None:
+        self._file, self._path = file, file.path
         self.trials: dict[tuple[Configuration, int], Trial] = {}
         self.anew = not self._resume(subject)
         if self.anew:
-            os.ftruncate(handle, 0)
-            self._append(subject.model_dump_json())
+            file.clear()
+            file.append(subject.model_dump_json())
 
     def add(self, trial: Trial) -> None:
         """Record a trial; on return it is on disk."""
-        self._append(trial.model_dump_json())
+        self._file.append(trial.model_dump_json())
         self.trials[trial.configuration, trial.repeat] = trial
-
-    def _append(self, line: str) -> None:
-        with files.reporting(self._path):
-            data = line.encode() + b"\n"
-            while data:
-                data = data[os.write(self._handle, data) :]
-            os.fsync(self._handle)
 
     def _resume(self, subject: SweepSubject) -> bool:
         """Take up what is recorded; False where there is nothing, or nothing that goes with this subject."""
-        text = self._path.read_bytes()
-        whole = text.rfind(b"\n") + 1  # a line without its end was being written when the sweep was killed
-        if not whole:
+        if not self._file.lines:
             return False
-        os.ftruncate(self._handle, whole)
-        head, *lines = text[:whole].splitlines()
+        head, *lines = self._file.lines
         before = SweepSubject.parse(self._json(head, 1), f"{self._path}:1")
         if different := before.differences(subject):
             more = f" and {len(different) - 3} more" if len(different) > 3 else ""
@@ -62,7 +51,7 @@ class Journal:
                 "%s: starting anew, since this is not what it measured (%s%s); kept as %s",
                 self._path, found, more, PREVIOUS_FILE,
             )  # fmt: skip
-            files.write_bytes(self._path.with_name(PREVIOUS_FILE), text[:whole])
+            files.write_bytes(self._path.with_name(PREVIOUS_FILE), self._path.read_bytes())
             return False
         for number, line in enumerate(lines, start=2):
             trial = Trial.parse(self._json(line, number), f"{self._path}:{number}")
@@ -90,22 +79,5 @@ def journal(directory: Path, subject: SweepSubject) -> Iterator[Journal]:
     path = directory / TRIALS_FILE
     if not path.is_file():
         files.refuse_existing(directory, force=False)
-    with files.reporting(path):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-    try:
-        _lock(handle, path)
-        yield Journal(handle, path, subject)
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, path: Path) -> None:
-    """One sweep at a time; the system lifts the lock when the process ends, however it ends."""
-    if sys.platform == "win32":
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise OutputError(f"{path}: another sweep is writing here; wait for it, or choose another output") from error
+    with open_journal(path) as file:
+        yield Journal(file, subject)

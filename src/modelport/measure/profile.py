@@ -20,10 +20,10 @@ from ..engines.base import OperatorTimes, Session, SessionOptions
 from ..errors import DataError, FormatError, InferenceError
 from ..exclusive import warn_if_busy, watch
 from ..host import environment
-from ..inference import describe
 from ..offline import MANIFEST, OfflineModel
 from ..progress import Progress, silent
 from ..results import MachinePeaks, OperatorFacts, ProfileResult
+from ..work import describe
 from .bench import run_rounds
 from .device_profile import analyse_op_csv
 from .islands import find_islands

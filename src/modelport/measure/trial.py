@@ -22,11 +22,12 @@ from ..engines.compiler import compile_model
 from ..errors import CompilerDiedError, CompilerTimeoutError, InferenceError, ModelportError
 from ..exclusive import watch
 from ..host import usable_cores
-from ..inference import InferOptions, infer
+from ..inference import infer
 from ..offline import OfflineModel
 from ..pipeline import PipelineOptions
 from ..results import Configuration, Outcome, SweepSettings, Trial
 from ..spec import ModelSpec
+from ..work import InferOptions
 from .bench import run_rounds
 
 LEAST_ROUNDS = 3  # of each stream, however long they take
@@ -112,7 +113,7 @@ def quantize_apart(  # noqa: PLR0913
 def infer_apart(  # noqa: PLR0913
     model: Path, images: Path, labels: Path | None, *, limit: int | None, output: Path, timeout: float
 ) -> None:
-    """Classify images in a child process into `output`, replacing it; a bad image is counted, not an error.
+    """Classify images in a child process into `output`, going on with what is there; a bad image is counted, not an error.
 
     Raises:
         FailedWorkError: it failed, died or took too long.
@@ -208,7 +209,14 @@ def _quantize(request: dict[str, Any]) -> dict[str, Any]:
 
 def _infer(request: dict[str, Any]) -> dict[str, Any]:
     options = InferOptions(limit=request["limit"], pipeline=PipelineOptions(decoders=usable_cores()))
-    infer(request["model"], request["images"], request["output"], labels=request["labels"], options=options, force=True)
+    infer(
+        request["model"],
+        request["images"],
+        request["output"],
+        labels=request["labels"],
+        options=options,
+        existing="update",
+    )
     return {}
 
 

@@ -20,7 +20,7 @@ from ..offline import MANIFEST
 from ..progress import Progress, silent
 from ..results import Accuracy, Configuration, Goal, SweepResult, SweepSettings, TuneResult, VariantAccuracy
 from ..spec import Precision, Preprocess
-from ..stages import Stages
+from ..stages import Stages, open_stages
 from .choose import choose, explain_miss, meets, pareto_front, settle_front, speed
 from .store import ModelStore
 from .sweep import SweepSpace, sweep
@@ -109,8 +109,9 @@ def tune(  # noqa: PLR0913
             f"{first.outcome}: {first.reason}"
         )
     store = ModelStore(output, graph, swept.subject, space.calibration)
-    tuning = _Tuning(store, _Images(Path(images), source, options), output / ACCURACY_DIRECTORY, swept, progress)
-    result = tuning.run(space)
+    with open_stages(output / ACCURACY_DIRECTORY) as stages:
+        place = _Place(store, stages, output / ACCURACY_DIRECTORY)
+        result = _Tuning(place, _Images(Path(images), source, options), swept, progress).run(space)
     result.write(output / TUNE_FILE)
     if result.winner is None:
         (output / RECIPE_FILE).unlink(missing_ok=True)
@@ -135,14 +136,21 @@ class _Images:
         return wanted | (read_labels(self.options.labels) if self.options.labels else {})
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a tuning keeps things: models, which real-data runs are done, and their predictions."""
+
+    store: ModelStore
+    stages: Stages
+    directory: Path
+
+
 class _Tuning:
     """The accuracy part of one tuning."""
 
-    def __init__(
-        self, store: ModelStore, images: _Images, directory: Path, swept: SweepResult, progress: Progress
-    ) -> None:
-        self._store, self._images, self._directory, self._swept = store, images, directory, swept
-        self._stages = Stages(directory)
+    def __init__(self, place: _Place, images: _Images, swept: SweepResult, progress: Progress) -> None:
+        self._store, self._stages, self._directory = place.store, place.stages, place.directory
+        self._images, self._swept = images, swept
         self._wanted, self._progress = images.labels(), progress
         self._found: dict[str, VariantAccuracy] = {}
         self._predictions: dict[str, Predictions] = {}
@@ -236,7 +244,7 @@ class _Tuning:
                         timeout=options.accuracy_timeout_s)  # fmt: skip
 
         made = [directory / PREDICTIONS_FILE, directory / INFER_FILE]
-        self._stages.run(f"accuracy {configuration.variant}", inputs, made, work, directory)
+        self._stages.run(f"accuracy {configuration.variant}", inputs, made, work)
         predictions = Predictions.read(directory / PREDICTIONS_FILE)
         self._predictions[configuration.variant] = predictions
         return predictions

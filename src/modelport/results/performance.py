@@ -228,6 +228,7 @@ class InferResult(Target):
     Attributes:
         images: images asked for; each has one row in the predictions, failed ones included.
         failures: images that could not be classified.
+        kept: images that earlier runs had done, before this one went on; the stages know only of the others.
         bad_images: the failed ones with their reasons, in input order.
         limit: the `--limit` that chose the images, or None for all.
         stages: in pipeline order.
@@ -240,6 +241,7 @@ class InferResult(Target):
     model: ModelSpec
     images: int
     failures: int
+    kept: int = 0
     limit: int | None
     source: str
     e2e: EndToEnd
@@ -271,4 +273,4 @@ class InferResult(Target):
         cores, cpu = self.environment.cores, sum(stage.cpu_s for stage in stages)
         if not cpu or not cores:
             return None
-        return min(cores * self.images / cpu, *(stage.capacity(cores) for stage in stages))
+        return min(cores * (self.images - self.kept) / cpu, *(stage.capacity(cores) for stage in stages))

@@ -1,0 +1,135 @@
+"""A real-data run as planned, run, and described: images through the pipeline to predictions and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from .data.fast import Preprocessing, make_decoder
+from .data.predictions import Prediction
+from .data.source import Source
+from .engines.base import Session, SessionOptions
+from .exclusive import watch
+from .fast_check import FastSample
+from .host import environment
+from .offline import OfflineModel
+from .pipeline import Pipeline, PipelineOptions
+from .progress import Progress, silent
+from .results import BadImage, EndToEnd, FastCheck, Hygiene, InferResult, Interface, StageStats, Target
+from .spec import ModelSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InferOptions:
+    """What to infer and how.
+
+    Attributes:
+        limit: only the first N images.
+        session: streams and threads; `share_cores` where it says nothing of streams.
+        pipeline: workers, and what a bad image does.
+        preprocessing: exact, or fast: near it, and how near is measured on a sample after the run.
+    """
+
+    limit: int | None = None
+    session: SessionOptions = field(default_factory=SessionOptions)
+    pipeline: PipelineOptions = field(default_factory=PipelineOptions)
+    preprocessing: Preprocessing = "exact"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """Planned work.
+
+    Attributes:
+        target: what runs.
+        spec: the network's needs.
+        source: the images.
+        options: how.
+        calibrated_with: which of the images the model was calibrated with.
+        identity: what tells this model from every other, such as its manifest's digest; None takes `target` and `spec` for it.
+    """
+
+    target: Target
+    spec: ModelSpec
+    source: Source
+    options: InferOptions
+    calibrated_with: tuple[str, ...] = ()
+    identity: str | None = None
+
+
+def describe(model: OfflineModel, options: SessionOptions) -> Target:
+    """The figures' heading: what runs, and in which precision."""
+    m = model.manifest
+    return Target(
+        engine=m.engine.name,
+        engine_version=m.engine.version,
+        precision=m.precision.requested,
+        executed_precision=m.precision.executed,
+        batch_size=m.batch_size,
+        input_dtype=m.input.dtype,
+        streams=options.streams or 1,
+        threads=options.threads,
+        devices=options.devices,
+    )
+
+
+def run_work(
+    session: Session, work: Work, write: Callable[[Prediction], None], progress: Progress = silent
+) -> InferResult:
+    """Run planned work through an open session; `write` gets each prediction, in input order. Nothing of it can be resumed."""
+    preprocess, how, bad = work.spec.preprocess, work.options.preprocessing, []
+    pipeline = Pipeline(session, make_decoder(preprocess, how), work.options.pipeline)
+    sample = FastSample(work.source) if how == "fast" else None
+    with watch() as watched:
+        start = perf_counter()
+        for done, prediction in enumerate(pipeline.run(work.source), start=1):
+            write(prediction)
+            if prediction.error is not None:
+                bad.append(BadImage(key=prediction.sample.key, reason=prediction.error))
+            elif sample is not None:
+                sample.take(done - 1, prediction.sample, int(prediction.top[0]))
+            progress(f"infer {work.target.name}", done, len(work.source))
+        wall = perf_counter() - start
+    figures = Figures(
+        e2e=EndToEnd(throughput=len(work.source) / wall, wall_s=wall),
+        interface=pipeline.interface,
+        stages=pipeline.stages,
+        hygiene=watched.hygiene,
+    )
+    checked = sample.compare(session, preprocess) if sample is not None else None
+    return describe_run(work, figures, bad, checked)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figures:
+    """How fast a run was."""
+
+    e2e: EndToEnd
+    interface: Interface
+    stages: tuple[StageStats, ...]
+    hygiene: Hygiene | None
+
+
+def describe_run(
+    work: Work, figures: Figures, bad: list[BadImage], checked: FastCheck | None, *, kept: int = 0
+) -> InferResult:
+    """The result of a run. `kept`: how many images an earlier run had done."""
+    return InferResult(
+        **work.target.model_dump(),
+        model=work.spec,
+        images=len(work.source),
+        failures=len(bad),
+        kept=kept,
+        limit=work.options.limit,
+        source=work.source.where,
+        e2e=figures.e2e,
+        interface=figures.interface,
+        stages=figures.stages,
+        bad_images=tuple(bad),
+        environment=environment(),
+        hygiene=figures.hygiene,
+        preprocessing=work.options.preprocessing,
+        fast_check=checked,
+        calibrated_with=work.calibrated_with,
+    )
