@@ -110,7 +110,10 @@ class _Run:
             return before
         if left < self._total:
             log.info("%s: %d of %d images are done already", self._output, self._total - left, self._total)
-        figures = self._infer(left)
+        if left or before is None:
+            figures = self._infer(left)
+        else:  # only names or labels have changed
+            figures = Figures(e2e=before.e2e, interface=before.interface, stages=before.stages, hygiene=before.hygiene)
         return self._finish(figures, self._total - left)
 
     def _read_before(self) -> InferResult | None:

@@ -116,9 +116,12 @@ class Parts:
 
     @property
     def spent(self) -> tuple[int, float]:
-        """Images and seconds of all parts since predictions were last complete."""
+        """Images and seconds of all parts since predictions were last put in their place."""
+        lines = list(self._lines)
+        if not self.complete and lines and isinstance(lines[-1], Finished):
+            lines.pop()  # killed between listing them and moving them
         parts: list[Part] = []
-        for line in self._lines:
+        for line in lines:
             parts = [*parts, line] if isinstance(line, Part) else []
         return sum(part.images for part in parts), sum(part.seconds for part in parts)
 
