@@ -36,7 +36,8 @@ def measure(
     """A table per batch size. Ours gets its limit: cores ÷ (cores ÷ pure + seconds of one core to prepare an image)."""
     tables = {}
     for batch, best in tuned.items():
-        images = folder(models.directory / f"photos-{batch}", max(128, 20 * batch) if peers else 64)
+        # Enough that filling the pipeline and the last batches, when a core has nothing left to do, hardly count.
+        images = folder(models.directory / f"photos-{batch}", 640 if peers else 64)
         source = open_source(images)
         with ExitStack() as stack:
             contestants: dict[str, Contestant] = _peers(models, source.limited(64), batch) if peers else {}
