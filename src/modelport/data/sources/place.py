@@ -181,7 +181,7 @@ def reporting(where: object) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"{where}: cannot be read: {error.strerror or error}") from error
+        raise DataError(f"{where}: cannot be read: {' '.join(str(error.strerror or error).split())}") from error
 
 
 @contextmanager
