@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from ...errors import DataError
 from ..source import IMAGE_SUFFIXES, PIXELS_SUFFIX, RAW_SUFFIX, Sample, writable
-from .place import Place
+from .place import Place, Remote
 
 log = logging.getLogger("modelport")
 
@@ -70,7 +70,11 @@ def shards_in(place: Place, suffix: str) -> list[Place]:
 
 
 def required(place: Place) -> Place:
-    """A shard with what is known of it; DataError where it is missing."""
-    if not place.is_file():
-        raise DataError(f"{place}: this shard is missing; put it back, or leave it out of the pattern")
+    """A shard, with what is known of it; DataError where it is missing."""
+    try:
+        if isinstance(place, Remote):
+            return place.settled()
+        place.stat()
+    except FileNotFoundError as error:
+        raise DataError(f"{place}: this shard is missing; put it back, or leave it out of the pattern") from error
     return place

@@ -7,7 +7,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
@@ -74,6 +74,10 @@ class Remote:
             return self.known
         with _translated(self.url):
             return _known(self._fs.info(self._key))
+
+    def settled(self) -> Remote:
+        """Itself, with what is known of it, so that it is not asked for at each image."""
+        return replace(self, known=self.stat())
 
     def is_dir(self) -> bool:
         return self._kind() == "directory"
