@@ -145,6 +145,14 @@ def test_pixels_of_another_preprocessing_are_refused_at_once(pictures, compiled,
     assert not (tmp_path / "out").exists()
 
 
+def test_a_class_that_the_model_has_not_is_told_before_it_runs(pictures, compiled, tmp_path):
+    labels = tmp_path / "labels.txt"
+    labels.write_text(f"c0/003.png {10**12}\n")
+    pack(pictures, tmp_path / "shards", labels=labels)
+    with pytest.raises(DataError, match=r"/shards: 'c0/003\.png' has label 1000000000000, the model has classes 0 to"):
+        infer(compiled("null", 8), tmp_path / "shards", tmp_path / "out")
+
+
 def test_mean_std_and_channel_order_come_after_the_pixels():
     other = models.PREPROCESS.model_copy(update={"mean": (0.0, 0.0, 0.0), "color_order": "BGR"})
     assert other.pixels_digest == models.PREPROCESS.pixels_digest
