@@ -166,6 +166,8 @@ RIGHT_OF = {
     "engines": {"data", "accuracy", "exporter", "pipeline", "inference", "measure", "job", "cli", "report"},
     "exporter": {"pipeline", "inference", "measure", "job", "cli", "report"},
     "calibration": {"offline", "graph", "data", "engines", "quantize", "inference", "measure", "job", "cli", "report"},
+    "counting": {"engines", "pipeline", "inference", "measure", "job", "cli", "report"},
+    "packing": {"engines", "pipeline", "inference", "measure", "job", "cli", "report"},
     "quantize": {"exporter", "engines", "pipeline", "inference", "measure", "job", "cli", "report"},
     "pipeline": {"inference", "exporter", "measure", "job", "cli", "report"},
     "inference": {"exporter", "measure", "job", "cli", "report"},

@@ -251,6 +251,11 @@ def test_nothing_matches(tmp_path):
         open_source(tmp_path / "*.tar")
 
 
+def test_a_range_that_counts_downwards(tmp_path):
+    with pytest.raises(DataError, match=r"\{9\.\.0\}\.tar: stands for nothing; a range counts upwards"):
+        open_source(tmp_path / "{9..0}.tar")
+
+
 def test_a_foreign_index_is_none(make_files):
     folder = make_files("a.png")
     (folder / "index.json").write_text(json.dumps({"images": 3}))
