@@ -317,3 +317,15 @@ def test_a_stream_of_an_index_takes_no_more_memory_however_long_it_is(tmp_path):
     images, grown_kb = json.loads(child.stdout)
     assert images == count
     assert grown_kb < 30_000  # as samples they take some 150 MB
+
+
+def test_the_command_line_takes_patterns_and_urls(pictures, shards, compiled, tmp_path):
+    model, found = compiled("null", 8).path, []
+    (suffix,) = {path.suffix for path in shards.iterdir() if path.suffix in (".tar", ".parquet")}
+    for number, images in enumerate([pictures, f"{shards}/{{000000..000002}}{suffix}", shards.as_uri()]):
+        words = ["infer", str(model), "--images", str(images), "-o", str(tmp_path / str(number))]
+        shown = CliRunner().invoke(cli, words)
+        assert shown.exit_code == 0, shown.output
+        found.append((tmp_path / str(number) / "predictions.parquet").read_bytes())
+    assert found[0] == found[1] == found[2]
+    assert CliRunner().invoke(cli, ["evaluate", str(tmp_path / "2")]).exit_code == 0
