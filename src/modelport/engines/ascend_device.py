@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..child import ending, last_line
-from ..errors import EngineUnavailableError, InferenceError
+from ..errors import EngineDiedError, EngineUnavailableError, InferenceError
 from ..offline import OfflineModel, TensorSpec
 from .shared_memory import shared_file
 
@@ -108,11 +108,11 @@ class Device:
             return json.loads(line)
         raise self._died(where)
 
-    def _died(self, where: str) -> InferenceError:
+    def _died(self, where: str) -> EngineDiedError:
         code = self._process.wait()
         self._errors.seek(0)
         last = last_line(self._errors.read().decode(errors="replace"))
-        return InferenceError(
+        return EngineDiedError(
             f"{where}: Ascend CANN's process for device {self.number} died ({ending(code)}): {last}; open it again"
         )
 

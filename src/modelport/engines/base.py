@@ -21,6 +21,7 @@ from ..spec import ModelSpec, Precision, Preprocess
 
 INPUT_DTYPES = ("float32", "uint8")
 Taps = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # a graph's inputs by name to all its outputs by name
+BATCH_TIMEOUT_S = 60.0
 UNKNOWN_VERSION = "unknown"  # of a runtime that does not say; nothing is concluded from it
 
 
@@ -68,7 +69,7 @@ class Isolation:
         restarts: how often the engine is started again before the run ends.
     """
 
-    batch_timeout: float = 60.0
+    batch_timeout: float = BATCH_TIMEOUT_S
     restarts: int = 64
 
     def __post_init__(self) -> None:
@@ -242,9 +243,12 @@ class Session(ABC):
             )
         return self._profile(batch, warmup, rounds)
 
-    def _require_fit(self, batch: np.ndarray) -> None:
+    def _require_open(self) -> None:
         if self._closed:
             raise InferenceError(f"{self.where}: the session is closed")
+
+    def _require_fit(self, batch: np.ndarray) -> None:
+        self._require_open()
         if batch.dtype != self._dtype or batch.shape != self.input.shape:
             raise InferenceError(
                 f"{self.where}: input {self.input.name!r} got {batch.dtype} {_show(batch.shape)}, "

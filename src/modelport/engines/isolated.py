@@ -16,7 +16,7 @@ from threading import Lock
 
 import numpy as np
 
-from ..errors import InferenceError
+from ..errors import EngineDiedError
 from ..offline import OfflineModel
 from .base import Session, SessionOptions
 from .isolated_process import EngineGone, EngineProcess
@@ -32,7 +32,7 @@ class IsolatedSession(Session):
 
         Raises:
             ModelportError: whatever opening raises there.
-            InferenceError: it died or hung while it opened the model.
+            EngineDiedError: it died or hung while it opened the model.
         """
         assert options.isolation is not None
         self._model, self._options, self._isolation = model, options.with_streams(1), options.isolation
@@ -52,7 +52,7 @@ class IsolatedSession(Session):
     def _infer(self, batch: np.ndarray) -> np.ndarray:
         scores, failed = self._answer(batch, range(self.batch_size))
         for row, reason in failed.items():
-            raise InferenceError(f"{self.where}: image {row} of the batch: {reason}")
+            raise EngineDiedError(f"{self.where}: image {row} of the batch: {reason}")
         return scores
 
     def infer_rows(self, batch: np.ndarray, rows: Sequence[int]) -> tuple[np.ndarray, dict[int, str]]:
@@ -108,11 +108,12 @@ class IsolatedSession(Session):
 
     def _running(self) -> EngineProcess:
         """The process, started again where it has ended. For who is alone: nobody else may be looking at it."""
+        self._require_open()  # closing ends the process as well
         if (gone := self._process.gone) is None:
             return self._process
         most = self._isolation.restarts
         if self.restarts >= most:
-            raise InferenceError(
+            raise EngineDiedError(
                 f"{self.where}: the engine {gone.how}, after it was started again {most} times, the most in a run; run "
                 "without isolation to see how it fails, or again to go on"
             )

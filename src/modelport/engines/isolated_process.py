@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import child
-from ..errors import EngineUnavailableError, InferenceError
+from ..errors import EngineDiedError, EngineUnavailableError
 from ..offline import OfflineModel
 from .base import SessionOptions
 from .shared_memory import map_slots, shared_file, slot_bytes
@@ -47,7 +47,7 @@ class EngineProcess:
 
         Raises:
             ModelportError: whatever opening raises in the child.
-            InferenceError: it died or hung.
+            EngineDiedError: it died or hung.
         """
         if sys.platform == "win32":
             raise EngineUnavailableError("a process of the engine's own needs POSIX: run without isolation on Windows")
@@ -61,7 +61,7 @@ class EngineProcess:
             self.slots, self.on_cores = self._receive(self._pipes[0], _OPENING_S)
         except EngineGone as gone:
             self.close()
-            raise InferenceError(f"{self._where}: the engine {gone.how} while it opened the model") from gone
+            raise EngineDiedError(f"{self._where}: the engine {gone.how} while it opened the model") from gone
         except BaseException:
             self.close()
             raise
@@ -129,22 +129,19 @@ class EngineProcess:
     def _died(self) -> EngineGone:
         with self._ending:
             if self.gone is None:
-                self._wait()
+                try:
+                    self._process.wait(_CLOSING_S)
+                except subprocess.TimeoutExpired:
+                    child.end(self._process)
                 how = child.ending(self._process.returncode)
                 self._errors.seek(0)
                 last = child.last_line(self._errors.read().decode(errors="replace"))
                 self.gone = EngineGone(f"died ({how}): {last}", f"the engine dies on it ({how})")
             return self.gone
 
-    def _wait(self) -> None:
-        try:
-            self._process.wait(_CLOSING_S)
-        except subprocess.TimeoutExpired:
-            child.end(self._process)
-
     def close(self) -> None:
         """End the process; calling it twice is fine."""
         for pipe in self._pipes:
             pipe.close()
-        self._wait()
+        self._died()
         self._errors.close()

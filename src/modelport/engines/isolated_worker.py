@@ -11,11 +11,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Thread
 from time import process_time
+from typing import NoReturn
 
 import numpy as np
 
 from .. import child
-from ..errors import ModelportError
+from ..errors import EngineDiedError, ModelportError
 from ..offline import OfflineModel
 from . import open_model
 from .base import Session, SessionOptions
@@ -57,12 +58,18 @@ def _serve(session: Session, pipe: Connection, batch: np.ndarray, scores: np.nda
             try:
                 np.copyto(scores, session.infer(batch))
                 answer = process_time()
+            except EngineDiedError as error:  # an engine with processes of its own: ours ends as well, to begin anew
+                _die(str(error))
             except ModelportError as error:
                 answer = error
-            except BaseException:  # a bug or no memory; the parent sees a death with this as its last words
-                traceback.print_exc()
-                os._exit(1)
+            except BaseException:  # a bug, or no memory
+                _die(traceback.format_exc())
             pipe.send(answer)
+
+
+def _die(last_words: str) -> NoReturn:
+    print(last_words, file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 if __name__ == "__main__":

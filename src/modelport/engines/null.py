@@ -7,6 +7,7 @@ Faults are injected through the environment variable `MODELPORT_NULL_FAULT`:
     compile-raise     the compiler raises
     compile-signal    the compiling process dies by SIGSEGV
     compile-hang      compiling takes an hour
+    open-signal       the process dies by SIGSEGV as it opens the model
     infer-raise:WHEN  a batch raises
     infer-nan:WHEN    a batch answers NaN
     infer-signal:WHEN the process dies by SIGSEGV at a batch
@@ -67,6 +68,8 @@ class NullEngine(Engine):
         return Compiled(files=(_FILE,), executed=Precision.F32)
 
     def _open(self, model: OfflineModel, options: SessionOptions) -> Session:
+        if os.environ.get(FAULT) == "open-signal":
+            signal.raise_signal(signal.SIGSEGV)
         return NullSession(model, options.streams)
 
 
