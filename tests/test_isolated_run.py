@@ -215,7 +215,7 @@ def test_the_command_line_says_that_a_run_was_isolated(model, images, tmp_path, 
     words = ["infer", str(model.path), "--images", str(images()), "--isolate", "-o", str(tmp_path / "out")]
     done = CliRunner().invoke(cli, [*words, "--batch-timeout", "30"], catch_exceptions=False)
     assert done.exit_code == 0
-    assert "The engine ran in a process of its own, which was started again 1 times." in done.stdout
+    assert "The engine ran in a process of its own (restarts: 1)." in done.stdout
     document = json.loads((tmp_path / "out" / INFER_FILE).read_text())
     assert (document["isolated"], document["restarts"]) == (True, 1)
 

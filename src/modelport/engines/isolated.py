@@ -69,7 +69,8 @@ class IsolatedSession(Session):
             self._free.put(slot)
         scores = np.zeros(self.output.shape, np.float32)
         with self._alone() as slot:
-            return scores, self._find(slot, batch, rows, scores)
+            failed = self._find(slot, batch, rows, scores)
+        return scores, failed
 
     @contextmanager
     def _alone(self) -> Iterator[int]:

@@ -53,18 +53,20 @@ class EngineProcess:
             raise EngineUnavailableError("a process of the engine's own needs POSIX: run without isolation on Windows")
         assert options.isolation is not None
         self._where, self._timeout = str(model.path), options.isolation.batch_timeout
-        self.cpu_s, self.gone = 0.0, None
+        self.cpu_s = 0.0
+        self.gone: EngineGone | None = None
         self._ending = Lock()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         self._start(model, options)
         try:
-            self.slots, self.on_cores = self._receive(self._pipes[0], _OPENING_S)
+            slots, self.on_cores = self._receive(self._pipes[0], _OPENING_S)
         except EngineGone as gone:
             self.close()
             raise EngineDiedError(f"{self._where}: the engine {gone.how} while it opened the model") from gone
         except BaseException:
             self.close()
             raise
+        self.slots = min(slots, len(self._pipes))
 
     def _start(self, model: OfflineModel, options: SessionOptions) -> None:
         assert options.streams is not None

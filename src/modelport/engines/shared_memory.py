@@ -19,8 +19,8 @@ def shared_file(size: int) -> IO[bytes]:
 
     Not in /dev/shm: a container may have very little of that, and writing to what is not there ends a process by SIGBUS.
     """
-    named = hasattr(os, "memfd_create")  # on Linux
-    file = os.fdopen(os.memfd_create("modelport"), "r+b") if named else tempfile.TemporaryFile()  # noqa: SIM115
+    linux = hasattr(os, "memfd_create")
+    file = os.fdopen(os.memfd_create("modelport"), "r+b") if linux else tempfile.TemporaryFile()  # noqa: SIM115
     file.truncate(size)
     return file
 
