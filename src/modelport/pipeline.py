@@ -183,7 +183,7 @@ class Pipeline:
                 raise self._error
         finally:
             self.wall_s = perf_counter() - start
-            self._abort()
+            self._abort(self._free, self._read, self._full, self._scored)
             for thread in threads:
                 thread.join()
             self._share_out(self._cpu() - cpu_before, thread_time() - own_before)
@@ -207,7 +207,7 @@ class Pipeline:
                 pass
             except BaseException as error:  # handed to the caller's thread, whatever it is
                 self._error = self._error or error
-                self._abort()
+                self._abort(self._free, self._read, self._full)  # what has scores already is still given out
             finally:
                 meter.add_cpu(thread_time())
                 output.done()
@@ -217,8 +217,8 @@ class Pipeline:
             thread.start()
         return threads
 
-    def _abort(self) -> None:
-        for channel in (self._free, self._read, self._full, self._scored):
+    def _abort(self, *channels: Channel) -> None:
+        for channel in channels:
             channel.abort()
 
     def _place_next(self) -> tuple[_Batch, int, Sample, float]:
@@ -330,7 +330,8 @@ class Pipeline:
                 predictions = self._predict(batch)
                 images, failures = len(batch.samples), sum(p.error is not None for p in predictions) - len(batch.errors)
                 taken = perf_counter()
-                self._free.put(batch)
+                with suppress(Closed):  # another stage has failed: nobody will fill it
+                    self._free.put(batch)
                 yield from predictions
                 meter.add(
                     items=1, images=images, failures=failures, busy=taken - start, blocked_put=perf_counter() - taken
