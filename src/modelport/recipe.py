@@ -155,6 +155,24 @@ class PerformanceSection(Record):
     warmup: Annotated[int, Field(ge=0)] = 3
 
 
+class InferenceSection(Record):
+    """How the real-data runs of offline models are made.
+
+    Attributes:
+        isolate: in a process of the engine's own: an image that crashes or hangs it is counted as `data.on_bad_image` says.
+        batch_timeout: seconds after which a batch of such a run hangs.
+    """
+
+    isolate: bool = False
+    batch_timeout: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _only_isolated_batches_can_be_ended(self) -> Self:
+        if self.batch_timeout and not self.isolate:
+            raise ValueError("batch_timeout goes with isolate: only a process of its own can be ended when it hangs")
+        return self
+
+
 class InspectSection(Record):
     """What the report shows of the inside of each target. Both cost time.
 
@@ -180,6 +198,7 @@ class Recipe(Record):
     calibration: CalibrationSection | None = None
     targets: Annotated[tuple[TargetSection, ...], Field(min_length=1)]
     accuracy: AccuracySection = AccuracySection()
+    inference: InferenceSection = InferenceSection()
     performance: PerformanceSection = PerformanceSection()
     inspect: InspectSection = InspectSection()
 
