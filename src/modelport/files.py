@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import OutputError
 
 LOCK_FILE = ".lock"  # in a directory that one run has to itself; it stays there
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read; what is none (a pipe, a device, a directory) is an OSError at once, where reading might never end."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "is a pipe, a socket or a device, not a file", str(path))
+
+
 def digest(path: Path, algorithm: str = "sha256") -> str:
     """Hex digest of a file's bytes, read in pieces."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
