@@ -17,6 +17,7 @@ from ..graph import ClassifierGraph
 from ..graph.source import write_source
 from ..offline import OfflineModel
 from ..spec import ModelSpec, Precision
+from ..telemetry import switch_off
 from .base import Compiled, CompileOptions, Engine, OperatorTimes, Session, SessionOptions, Taps, read_source
 from .onnxruntime_trace import CHAIN_INPUT, CHAIN_LENGTH, Trace, chain, read_operators, read_trace
 
@@ -38,6 +39,7 @@ class OnnxRuntimeEngine(Engine):
     counters = True
 
     def _runtime(self) -> ModuleType:
+        switch_off()
         try:
             import onnxruntime
         except ImportError as error:
