@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import CompileError, InferenceError
 from ..graph import ClassifierGraph
+from ..graph.precheck import read_model
 from ..graph.source import write_source
 from ..offline import OfflineModel
 from ..spec import ModelSpec, Precision
@@ -72,6 +73,7 @@ class OnnxRuntimeEngine(Engine):
 
     def _open(self, model: OfflineModel, options: SessionOptions) -> Session:
         create = partial(_create, self._runtime(), max(1, options.threads // options.streams) if options.threads else 0)
+        read_model(model.file(_GRAPH))  # refuses weights that lie elsewhere, which the manifest would not have seen
         try:
             session = create(model.file(_GRAPH))
         except Exception as error:
