@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import OutputError
+from .printable import is_utf8
 
 LOCK_FILE = ".lock"  # in a directory that one run has to itself; it stays there
 
@@ -48,6 +49,8 @@ def refuse_existing(path: Path, *, force: bool, reuse_empty: bool = True) -> Non
 @contextmanager
 def reporting(path: Path) -> Iterator[None]:
     """Make the directory of `path`, and turn what the system refuses meanwhile into an OutputError that names it."""
+    if not is_utf8(path):
+        raise OutputError(f"{path}: is not a name in UTF-8, and the libraries that write there take no other")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield

@@ -14,6 +14,11 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else _escaped(character) for character in text)
 
 
+def is_utf8(path: object) -> bool:
+    """Whether a path's bytes are UTF-8, as ONNX's, Arrow's and the runtimes' own code want it."""
+    return not any("\ud800" <= character <= "\udfff" for character in str(path))
+
+
 def _escaped(character: str) -> str:
     if "\udc80" <= character <= "\udcff":  # how Python holds a byte that is no UTF-8
         return f"\\x{ord(character) - 0xDC00:02x}"

@@ -268,12 +268,22 @@ class TestNames:
             assert all(line.isprintable() for line in stream.decode().split("\n"))
         assert failing.stderr.decode().rstrip("\n").count("\n") == 0
 
+    def test_an_output_that_is_not_utf8_is_refused_before_any_work(self, compiled, tmp_path):
+        Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+        out = tmp_path / os.fsdecode(b"out\xff")
+        child = modelport("infer", compiled("null", 4).path, "--images", tmp_path / "a.png", "-o", os.fsencode(out))
+        assert child.returncode == 1
+        last = child.stderr.decode().splitlines()[-1]
+        assert last.startswith("modelport: error: ")
+        assert last.endswith(": is not a name in UTF-8, and the libraries that write there take no other")
+        assert not out.exists()
+
     @pytest.mark.parametrize(
         "name", [b"line\nbreak.jpg", b"carriage\rreturn.jpg", b"not-utf8-\xff.jpg", "\u2028.jpg".encode()]
     )
     def test_an_info_list_refuses_a_name_that_it_cannot_hold(self, tmp_path, name):
         Awkward(name, awkward.encoded(awkward.picture(), "JPEG")).put(tmp_path)
-        with pytest.raises(DataError, match=r"is a name that an \.info line cannot hold: rename the file"):
+        with pytest.raises(DataError, match=r"is a name that an \.info line cannot hold: rename it"):
             write_jpg_info(tmp_path, tmp_path / "list.info")
         assert not (tmp_path / "list.info").exists()
 

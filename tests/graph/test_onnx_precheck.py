@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import models
 import numpy as np
 import onnx
@@ -142,6 +144,12 @@ def test_a_file_beyond_protobufs_size_is_not_read(tmp_path):
         FormatError, match=r"has 2,147,483,648 bytes, more than an ONNX file can; weights may lie beside it"
     ):
         read_model(tmp_path / "model.onnx")
+
+
+def test_a_path_that_is_not_utf8_is_refused(tmp_path):
+    path = models.save(models.classifier(), tmp_path / os.fsdecode(b"m\xff.onnx"))
+    with pytest.raises(FormatError, match="is not a name in UTF-8, and ONNX's own code opens no other: rename it"):
+        read_classifier(path)
 
 
 def test_an_offline_model_is_not_opened_where_its_graph_points_outside(compiled, tmp_path):

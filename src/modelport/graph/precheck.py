@@ -13,7 +13,7 @@ import onnx
 from .. import limits
 from ..errors import FormatError
 from ..files import open_regular
-from ..printable import printable
+from ..printable import is_utf8, printable
 
 _GRAPH, _REPEATED = 7, {1: "nodes", 5: "weights"}  # fields of ModelProto and GraphProto
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf's wire types
@@ -31,6 +31,8 @@ def read_model(path: Path, *, weights: bool = True) -> onnx.ModelProto:
         FormatError: no ONNX file; larger, deeper or of more parts than is accepted; weights outside its directory, outside
             their file, or of other sizes than their data.
     """
+    if not is_utf8(path):
+        raise FormatError(f"{path}: is not a name in UTF-8, and ONNX's own code opens no other: rename it")
     _check_size(path)
     try:
         model = onnx.load(path, load_external_data=False)

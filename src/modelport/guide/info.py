@@ -60,8 +60,8 @@ def _list(directory: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
     paths = sorted(filter(wanted, directory.iterdir()))
     if not paths:
         raise DataError(f"{directory}: holds no {what}")
-    if odd := next((path for path in paths if printable(path.name) != path.name), None):
-        raise DataError(f"{directory}: {odd.name!r} is a name that an .info line cannot hold: rename the file")
+    if odd := next((path for path in paths if printable(str(path)) != str(path)), None):
+        raise DataError(f"{directory}: {str(odd)!r} is a name that an .info line cannot hold: rename it")
     return paths
 
 
