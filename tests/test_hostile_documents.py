@@ -53,7 +53,7 @@ def test_yaml_nested_deep_is_refused(tmp_path, text):
 def test_a_yaml_document_beyond_the_limit_is_not_read(tmp_path):
     (tmp_path / "a.yaml").write_bytes(b"#" * (limits.YAML_BYTES + 1))
     with pytest.raises(
-        FormatError, match=r"a\.yaml: has 4,194,305 bytes; at most 4,194,304 are read of a file of its kind"
+        FormatError, match=r"a\.yaml: cannot be read: has more than 4,194,304 bytes, the most that is read"
     ):
         read_yaml(tmp_path / "a.yaml")
 
@@ -61,7 +61,7 @@ def test_a_yaml_document_beyond_the_limit_is_not_read(tmp_path):
 def test_a_text_beyond_the_limit_is_not_read(tmp_path):
     with open(tmp_path / "labels.txt", "wb") as file:
         file.truncate(limits.TEXT_BYTES + 1)
-    with pytest.raises(FormatError, match=r"labels\.txt: has 536,870,913 bytes; at most"):
+    with pytest.raises(FormatError, match=r"labels\.txt: cannot be read: has more than 536,870,912 bytes"):
         read_labels(tmp_path / "labels.txt")
 
 

@@ -31,6 +31,19 @@ def open_regular(path: Path) -> BinaryIO:
     raise OSError(errno.EINVAL, "is a pipe, a socket or a device, not a file", str(path))
 
 
+def read_regular(path: Path, most: int) -> bytes:
+    """A file's bytes, if it is a file of at most `most` bytes; else an OSError.
+
+    The limit holds for what is read as well: some of Linux's own files say that they are empty and never end.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(size or most + 1) if size <= most else b""
+    if max(size, len(data)) > most:
+        raise OSError(errno.EFBIG, f"has more than {most:,} bytes, the most that is read of such a file", str(path))
+    return data
+
+
 def digest(path: Path, algorithm: str = "sha256") -> str:
     """Hex digest of a file's bytes, read in pieces."""
     with open_regular(path) as file:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import io
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -63,13 +62,9 @@ class Record(BaseModel):
 def read_text(path: Path, most: int = limits.TEXT_BYTES) -> str:
     """Text of a UTF-8 file of `most` bytes, with a FormatError that names the file where it cannot be read."""
     try:
-        with files.open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            data = file.read() if size <= most else b""
+        data = files.read_regular(path, most)
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if size > most:
-        raise FormatError(f"{path}: has {size:,} bytes; at most {most:,} are read of a file of its kind")
     try:
         return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()
     except UnicodeDecodeError as error:

@@ -104,7 +104,7 @@ def test_too_many_members_are_refused_before_the_directory_is_read(tmp_path, mon
     path = zipped(tmp_path / "a.pth", {str(number): b"" for number in range(10)})
     monkeypatch.setattr(limits, "CHECKPOINT_MEMBERS", 3)
     monkeypatch.delattr(zipfile, "ZipFile")
-    with pytest.raises(CheckpointError, match=r"lists \d+ members, more than 3"):
+    with pytest.raises(CheckpointError, match=r"its directory has room for \d+ members, more than 3"):
         refuse_hostile(path)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import warnings
 from pathlib import Path
 from threading import Lock
@@ -19,7 +18,7 @@ from PIL import Image
 
 from .. import limits
 from ..errors import DataError
-from ..files import open_regular
+from ..files import read_regular
 from ..printable import printable
 from ..spec import ColorOrder, Preprocess
 from .resize import fit_exact
@@ -131,15 +130,9 @@ _quiet_pillow = _QuietPillow()
 def read_bytes(path: Path) -> bytes:
     """A file's bytes, with a DataError where it cannot be read, is no file, or is larger than any image that is decoded."""
     try:
-        with open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            # Some of Linux's own files say 0 and never end, so the limit holds for what is read as well.
-            data = file.read(size or limits.IMAGE_BYTES + 1) if size <= limits.IMAGE_BYTES else None
+        return read_regular(path, limits.IMAGE_BYTES)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}") from error
-    if data is None or len(data) > limits.IMAGE_BYTES:
-        raise DataError(f"is larger than {limits.IMAGE_BYTES // limits.MIB} MiB, the most that is read of one image")
-    return data
 
 
 def content(path: Path) -> bytes | None:

@@ -90,7 +90,8 @@ def _places(path: Path, header: dict[str, Any], room: int) -> Iterator[tuple[int
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{where} has no dtype, shape and data_offsets; it is damaged") from error
         if not whole or not begin <= end <= room or len(shape) > limits.TENSOR_DIMENSIONS:
-            raise CheckpointError(f"{where} lies at {begin} to {end} of {room:,} bytes; it is damaged or cut off")
+            place = printable(f"{begin} to {end}")[:80]
+            raise CheckpointError(f"{where} lies at {place} of {room:,} bytes; it is damaged or cut off")
         if bits is not None and math.prod(shape) * bits != (end - begin) * 8:
             raise CheckpointError(
                 f"{where} has shape {str(shape)[:80]} in {end - begin:,} bytes, which do not fit; it is damaged"
@@ -102,11 +103,13 @@ def _check_zip(path: Path, file: BinaryIO) -> None:
     size = os.fstat(file.fileno()).st_size
     count = _members(file, size)
     if count is not None and count > limits.CHECKPOINT_MEMBERS:
-        raise CheckpointError(f"{path}: lists {count:,} members, more than {limits.CHECKPOINT_MEMBERS:,}")
+        raise CheckpointError(
+            f"{path}: its directory has room for {count:,} members, more than {limits.CHECKPOINT_MEMBERS:,}; is it damaged?"
+        )
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError, struct.error):
         return  # its reader says so
     unpacked = sum(member.file_size for member in members)
     if unpacked > size * limits.CHECKPOINT_EXPANSION:
@@ -128,7 +131,7 @@ def _members(file: BinaryIO, size: int) -> int | None:
         return None
     directory = struct.unpack_from("<I", tail, place + 12)[0]
     if directory == 0xFFFFFFFF and tail[place - 20 : place - 16] == _ZIP64_PLACE:
-        file.seek(struct.unpack_from("<Q", tail, place - 12)[0])
+        file.seek(min(struct.unpack_from("<Q", tail, place - 12)[0], size))
         end = file.read(56)
         if len(end) < 56 or end[:4] != _ZIP64_END:
             return None

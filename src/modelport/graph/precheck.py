@@ -17,6 +17,7 @@ from ..printable import is_utf8, printable
 
 _GRAPH, _REPEATED = 7, {1: "nodes", 5: "weights"}  # fields of ModelProto and GraphProto
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf's wire types
+_COMPLEX = (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)  # two numbers an element
 _DATA = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
 
 
@@ -143,14 +144,16 @@ def _check_tensor(path: Path, tensor: onnx.TensorProto) -> None:
     bits = _bits(tensor)
     wanted = None if bits is None else -(-math.prod(tensor.dims) * bits // 8)
     if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-        found = _external_bytes(path, tensor, where)
+        found = _external_bytes(path, tensor, where, wanted or 0)
     elif tensor.HasField("raw_data"):
         found = len(tensor.raw_data)
     else:
         numbers = sum(len(getattr(tensor, field)) for field in _DATA)
-        if numbers == 0 and math.prod(tensor.dims):
-            raise FormatError(f"{where} has shape {list(tensor.dims)[:8]} and no data")
-        return  # the checker counts these
+        elements = math.prod(tensor.dims) * (2 if tensor.data_type in _COMPLEX else 1)
+        packed = bits is not None and bits < 8
+        if numbers == 0 < elements or (numbers != elements and not packed):
+            raise FormatError(f"{where} has shape {list(tensor.dims)[:8]} and {numbers:,} numbers")
+        return
     if wanted is not None and found is not None and found != wanted:
         raise FormatError(
             f"{where} has shape {list(tensor.dims)[:8]}, which takes {wanted:,} bytes, and holds {found:,}"
@@ -173,7 +176,7 @@ def _bits(tensor: onnx.TensorProto) -> int | None:
     return onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize * 8
 
 
-def _external_bytes(path: Path, tensor: onnx.TensorProto, where: str) -> int | None:
+def _external_bytes(path: Path, tensor: onnx.TensorProto, where: str, wanted: int) -> int | None:
     """How many bytes a weight in another file has; None where the file is not there, which the checker tells."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
@@ -181,12 +184,12 @@ def _external_bytes(path: Path, tensor: onnx.TensorProto, where: str) -> int | N
     if "\0" in location or not (target := (path.parent / location).resolve()).is_relative_to(home):
         raise FormatError(f"{where} points to {told!r}, outside the model's directory")
     try:
-        offset, length = int(entries.get("offset", 0)), entries.get("length")
+        offset = int(entries.get("offset", 0))
+        end = offset + int(entries.get("length", wanted))
         size = target.stat().st_size if target.is_file() else None
-        end = size if length is None else offset + int(length)
     except (ValueError, OSError) as error:
         raise FormatError(f"{where} has an offset or length in {told!r} that is no number") from error
-    if size is None or end is None:
+    if size is None:
         return None
     if not 0 <= offset <= end <= size:
         raise FormatError(f"{where} lies at {offset:,} to {end:,} of {told!r}, which has {size:,} bytes")
