@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -35,7 +35,15 @@ from modelport.spec import CropMode, Preprocess
 
 PREPROCESS = Preprocess(input_size=(3, 64, 64))
 CORPUS = awkward.corpus()
-each = pytest.mark.parametrize("entry", CORPUS, ids=[ascii(entry.name[:40])[2:-1] for entry in CORPUS])
+
+
+def over(entries: Iterable[Awkward]) -> list[object]:
+    """Test parameters, each named by its file."""
+    return [pytest.param(entry, id=ascii(entry.name[:40])[2:-1]) for entry in entries]
+
+
+each = pytest.mark.parametrize("entry", over(CORPUS))
+classified = pytest.mark.parametrize("entry", over(entry for entry in CORPUS if entry.reason is None))
 linux = pytest.mark.skipif(sys.platform != "linux", reason="names and places as Linux has them")
 
 
@@ -80,12 +88,10 @@ def test_its_fate_is_the_expected_one_and_no_two_decoders_disagree(entry, tmp_pa
             assert pixels is None or np.abs(pixels.astype(int) - theirs).max() <= apart
 
 
-@each
+@classified
 def test_where_timm_reads_it_too_the_pixels_are_timms(entry, tmp_path):
     """As timm's ImageDataset and its evaluation transform make them: orientation, profiles and later frames are left alone."""
     timm_data = pytest.importorskip("timm.data")
-    if entry.reason is not None:
-        pytest.skip("is not classified")
     chain = timm_data.create_transform(
         PREPROCESS.input_size, is_training=False, interpolation="bilinear", crop_pct=0.875
     )
