@@ -28,6 +28,7 @@ from .inspection import Inspection
 from .measure.bench import bench
 from .offline import MANIFEST, OfflineModel
 from .pipeline import PipelineOptions
+from .printable import printable
 from .progress import Progress, silent
 from .quantize import QuantizeOptions, Tool, quantize, require_tool
 from .recipe import Recipe, TargetSection
@@ -122,7 +123,7 @@ class _Job:
             name=recipe.name,
             started=started,
             wall_s=perf_counter() - begin,
-            recipe=str(self.path),
+            recipe=printable(str(self.path)),
             model=spec,
             opset=graph.opset,
             onnx_sha256=graph.sha256,

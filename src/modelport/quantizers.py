@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from .errors import CompileError, DataError, EngineUnavailableError, ModelportEr
 from .graph import ClassifierGraph, read_classifier
 from .host import fingerprint
 from .spec import ModelSpec
+from .telemetry import refuse_reporter
 
 _ERRORS_ONLY = 3
 Feed = dict[str, np.ndarray]
@@ -73,8 +73,6 @@ class _Work:
 
 def _nncf(work: _Work) -> onnx.ModelProto:
     """NNCF's post-training quantisation; with a largest drop, layers go back to floating point until it holds."""
-    # Without this module neither NNCF nor OpenVINO has telemetry; with it, importing NNCF alone writes a client id.
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     import nncf
 
     nncf.set_log_level(logging.ERROR)
@@ -191,4 +189,5 @@ def _quantize(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    refuse_reporter()
     child.answer(_quantize)

@@ -6,13 +6,12 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, model_validator
 
 from .errors import CheckpointError, DataError, FormatError
 from .results import ReferenceAccuracy
 from .results.performance import target_name
-from .schema import Record, read_yaml
+from .schema import Record, parse_yaml, read_yaml
 from .spec import Precision, Preprocess
 
 Positive = Annotated[int, Field(ge=1)]
@@ -276,10 +275,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise FormatError(f"--set {text!r}: expected key=value, such as performance.rounds=5")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise FormatError(f"--set {text!r}: the value is not valid YAML") from error
+    return key, parse_yaml(value, f"--set {text!r}")
 
 
 def _set(data: dict[str, Any], key: str, value: Any, path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .. import files
+from .. import files, limits
 from ..errors import FormatError
 from .source import Sample
 
@@ -75,7 +75,10 @@ class Predictions:
             top[good, : found.shape[1]] = found
             scores = None
             if "scores" in table.column_names:
-                scores = np.full((len(good), int(table.schema.metadata[b"classes"])), np.nan, dtype=np.float32)
+                classes = int(table.schema.metadata[b"classes"])
+                if not 0 < classes <= limits.CLASSES or len(good) * classes > limits.BATCH_BYTES:
+                    raise ValueError(f"says that it has {classes} classes")
+                scores = np.full((len(good), classes), np.nan, dtype=np.float32)
                 scores[good] = _rows(table["scores"], int(good.sum())) if good.any() else 0
             return cls(table["key"].to_pylist(), table["label"].to_pylist(), top, errors, scores)
         except FileNotFoundError as error:

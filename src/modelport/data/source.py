@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import DataError, FormatError
-from ..schema import read_text
+from ..printable import printable
+from ..schema import read_lines
 from .labels import label_key
 
 log = logging.getLogger("modelport")
@@ -25,7 +26,8 @@ class Sample:
     """One image to classify.
 
     Attributes:
-        key: its name in results, unique in a source: the file's name, with the class folder before it where there is one.
+        key: its name in results, unique in a source and printable: the file's name, with the class folder before it where
+            there is one.
         path: the file.
         label: its class, if known.
     """
@@ -76,25 +78,29 @@ def open_source(path: Path | str) -> Source:
     order of their names as timm does, empty ones included. A file that ends in `.info` is the guide's list; any other file is one image.
 
     Raises:
-        DataError: nothing there, no image in it, or two images would share a name.
+        DataError: nothing there, no image in it, a folder that cannot be listed, or two images would share a name.
         FormatError: an `.info` line is malformed; the message has its number.
     """
     path = Path(path)
-    if path.is_dir():
-        samples = _folder(path)
-    elif path.suffix == ".info":
-        samples = _info(path)
-    elif path.is_file():
-        samples = [Sample(_key(path.name), path)]
-    else:
-        raise DataError(
-            f"{path}: no such file or folder; images come from a folder, class subfolders, or an .info list"
-        )
+    try:
+        samples = _plan(path)
+    except OSError as error:
+        raise DataError(f"{error.filename or path}: cannot be read: {error.strerror or error}") from error
     if not samples:
         kinds = ", ".join(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES)
         raise DataError(f"{path}: holds no images (looked for {kinds}, here and one folder down)")
     _refuse_duplicates(path, samples)
-    return Source(str(path), tuple(samples))
+    return Source(printable(str(path)), tuple(samples))
+
+
+def _plan(path: Path) -> list[Sample]:
+    if path.is_dir():
+        return _folder(path)
+    if path.suffix == ".info":
+        return _info(path)
+    if path.is_file():
+        return [Sample(printable(path.name), path)]
+    raise DataError(f"{path}: no such file or folder; images come from a folder, class subfolders, or an .info list")
 
 
 def _state(path: Path) -> str:
@@ -103,11 +109,6 @@ def _state(path: Path) -> str:
     except OSError:
         return "absent"
     return f"{state.st_size} {state.st_mtime_ns}"
-
-
-def _key(name: str) -> str:
-    """A name that can be written as UTF-8: bytes that are none are shown as escapes."""
-    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
@@ -120,7 +121,7 @@ def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
 
 def _folder(path: Path) -> list[Sample]:
     entries = sorted(path.iterdir(), key=lambda entry: entry.name)
-    flat = [Sample(_key(entry.name), entry) for entry in entries if _is_input(entry)]
+    flat = [Sample(printable(entry.name), entry) for entry in entries if _is_input(entry)]
     folders = (entry for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     classes = sorted(folders, key=lambda entry: natural_key(entry.name))
     if flat:
@@ -130,7 +131,7 @@ def _folder(path: Path) -> list[Sample]:
             )
         return flat
     return [
-        Sample(_key(f"{folder.name}/{entry.name}"), entry, label)
+        Sample(printable(f"{folder.name}/{entry.name}"), entry, label)
         for label, folder in enumerate(classes)
         for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
         if _is_input(entry)
@@ -145,16 +146,14 @@ def _is_input(entry: Path) -> bool:
 def _info(path: Path) -> list[Sample]:
     """Lines of `index path width height`; relative paths are looked up from here, then from beside the list."""
     samples = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        match = re.fullmatch(r"(\d+) (.+) (\d+) (\d+)", line.strip())
+    for number, line in read_lines(path):
+        match = re.fullmatch(r"(\d+) ([^\0]+) (\d+) (\d+)", line)
         if not match:
-            raise FormatError(f"{path}:{number}: expected `index path width height`, got {line.strip()[:80]!r}")
+            raise FormatError(f"{path}:{number}: expected `index path width height`, got {line[:80]!r}")
         target = Path(match[2])
         if not target.is_absolute() and not target.exists():
             target = path.parent / target
-        samples.append(Sample(_key(target.name), target))
+        samples.append(Sample(printable(target.name), target))
     return samples
 
 
