@@ -1,0 +1,81 @@
+"""Valid input made invalid in likely ways: by its bytes, and by its values where it is JSON or YAML."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import yaml
+
+_NUMBERS = (0, 1, -1, 2**31, 2**63, -(2**63) - 1, 10**30, 0.0, -0.5, 1e-320, 1e308, float("nan"), float("inf"))
+_TEXTS = ("", " ", "\0", "é", "\u2028", "\ud800", "a" * 300, "..", "/", "../x", "NaN", "null", "1e999", "²", "٣", "%s", "~")
+_VALUES = (None, True, False, [], {}, [[]], {"": None}, *_NUMBERS, *_TEXTS)
+_PIECES = (
+    *(b"\0", b"\n", b"\r\n", b"\t", b" ", b",", b";", b'"', b"'", b":", b"[", b"]", b"{", b"}", b"&a ", b"*a", b"- ", b"!"),
+    *(b"\xff", b"\xef\xbb\xbf", b"\xc2\xb2", b"\xd9\xa3", b"\xe2\x80\xa8", b"\x1c", b"-1", b"1e999", b"nan", b"inf", b"."),
+    *(b"9" * 20, b"9" * 5000, b"_", b"+", b"0x", b"N/A", b"[" * 200, b"{" * 200),
+)  # fmt: skip
+
+
+def mutate(data: bytes, random: Random) -> bytes:
+    """Change one to four things in it."""
+    for _ in range(random.randint(1, 4)):
+        tree = _tree(data) if random.random() < 0.6 else None
+        data = _mutate_bytes(data, random) if tree is None else _mutate_tree(*tree, random)
+    return data
+
+
+def _tree(data: bytes) -> tuple[Any, bool] | None:
+    """Its values, and whether they were JSON; None where it is neither a JSON nor a YAML document of several values."""
+    for load, is_json in ((json.loads, True), (yaml.safe_load, False)):
+        try:
+            found = load(data)
+        except (ValueError, RecursionError, yaml.YAMLError):
+            continue
+        return (found, is_json) if isinstance(found, dict | list) and found else None
+    return None
+
+
+def _mutate_tree(document: Any, is_json: bool, random: Random) -> bytes:
+    container, key = random.choice(list(_places(document)))
+    choice = random.randrange(6)
+    if choice == 0:
+        del container[key]
+    elif choice == 1 and isinstance(container, dict):
+        container[random.choice([*_TEXTS, f"{key}x"])] = container[key]
+    elif choice == 2 and isinstance(container, list):
+        container.extend([container[key]] * random.choice([1, 2, 50]))
+    elif choice == 3 and isinstance(container[key], list | dict):
+        container[key].clear()
+    else:
+        same = [value for value in _VALUES if type(value) is type(container[key])]
+        container[key] = random.choice(same if same and random.random() < 0.5 else _VALUES)
+    return (json.dumps(document) if is_json else yaml.safe_dump(document)).encode(errors="replace")
+
+
+def _places(node: Any) -> Iterator[tuple[Any, Any]]:
+    """Every value's container and its key there."""
+    for key, value in list(node.items() if isinstance(node, dict) else enumerate(node)):
+        yield node, key
+        if isinstance(value, dict | list):
+            yield from _places(value)
+
+
+def _mutate_bytes(data: bytes, random: Random) -> bytes:
+    start = random.randrange(len(data) + 1)
+    stop = min(len(data), start + random.choice([0, 0, 1, 2, 8, 64, len(data)]))
+    choice = random.randrange(5)
+    if choice == 0:
+        piece = b""
+    elif choice == 1:
+        piece = bytes(random.randrange(256) for _ in range(random.randint(1, 8)))
+    elif choice == 2:
+        piece = data[start:stop] * random.choice([2, 3, 20])
+    elif choice == 3 and data:
+        other = random.randrange(len(data))
+        piece = data[other : other + random.choice([1, 4, 16, 64])]
+    else:
+        piece = random.choice(_PIECES)
+    return data[:start] + piece + data[stop:]
