@@ -64,7 +64,9 @@ def fuzz(name: str, runs: int, seconds: int, out: Path) -> Row:
     with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
         report = Path(folder) / "report.json"
         line = [sys.executable, "-m", "fuzz.worker", name, str(runs), str(seconds), str(report), str(out.resolve())]
-        child = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, errors="replace", env={**os.environ, "TMPDIR": folder})
+        child = subprocess.Popen(
+            line, stderr=subprocess.PIPE, text=True, errors="replace", env={**os.environ, "TMPDIR": folder}
+        )
         try:
             _, log = child.communicate(timeout=seconds + _SLACK_S)
             ended = None if child.returncode == 0 else _why(log, child.returncode)
@@ -106,7 +108,9 @@ def main() -> None:
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"all if left out: {', '.join(TARGETS)}")
     parser.add_argument("--runs", type=int, default=100_000, help="inputs of each target (default: 100,000)")
     parser.add_argument("--seconds", type=int, default=600, help="most time of a target (default: 600)")
-    parser.add_argument("--slow-seconds", type=int, default=120, help="of one that is mostly native code (default: 120)")
+    parser.add_argument(
+        "--slow-seconds", type=int, default=120, help="of one that is mostly native code (default: 120)"
+    )
     parser.add_argument("--out", type=Path, default=Path(".demo/fuzz"), help="for findings and results.json")
     options = parser.parse_args()
     if find_spec("atheris") is None:

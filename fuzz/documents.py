@@ -42,11 +42,9 @@ def text(record: type[BaseModel]) -> bytes:
 
 def _value(kind: Any) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        return _value(arguments[0])
     if origin is Literal:
         return arguments[0]
-    if origin in (Union, types.UnionType):
+    if origin in (Annotated, Union, types.UnionType):
         return _value(arguments[0])
     if origin is tuple:
         return [_value(arguments[0])] if arguments[-1] is ... else [_value(each) for each in arguments]

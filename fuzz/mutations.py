@@ -1,4 +1,4 @@
-"""Valid input made invalid in likely ways: by its bytes, and by its values where it is JSON or YAML."""
+"""Valid input made invalid in likely ways: by its bytes, and by its values where it is JSON."""
 
 from __future__ import annotations
 
@@ -7,10 +7,27 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-import yaml
-
 _NUMBERS = (0, 1, -1, 2**31, 2**63, -(2**63) - 1, 10**30, 0.0, -0.5, 1e-320, 1e308, float("nan"), float("inf"))
-_TEXTS = ("", " ", "\0", "é", "\u2028", "\ud800", "a" * 300, "..", "/", "../x", "NaN", "null", "1e999", "²", "٣", "%s", "~")
+_TEXTS = (
+    "",
+    " ",
+    "\0",
+    "é",
+    "\u2028",
+    "\ud800",
+    "a" * 300,
+    "..",
+    "/",
+    "../x",
+    "NaN",
+    "null",
+    "1e999",
+    "²",
+    "٣",
+    "%s",
+    "~",
+    "~nobody/x",
+)
 _VALUES = (None, True, False, [], {}, [[]], {"": None}, *_NUMBERS, *_TEXTS)
 _PIECES = (
     *(b"\0", b"\n", b"\r\n", b"\t", b" ", b",", b";", b'"', b"'", b":", b"[", b"]", b"{", b"}", b"&a ", b"*a", b"- ", b"!"),
@@ -20,25 +37,28 @@ _PIECES = (
 
 
 def mutate(data: bytes, random: Random) -> bytes:
-    """Change one to four things in it."""
+    """Change one to four things in it: values where it is a JSON document, bytes everywhere."""
+    document = _document(data) if random.random() < 0.6 else None
     for _ in range(random.randint(1, 4)):
-        tree = _tree(data) if random.random() < 0.6 else None
-        data = _mutate_bytes(data, random) if tree is None else _mutate_tree(*tree, random)
-    return data
+        if document:
+            _mutate_tree(document, random)
+        else:
+            data = _mutate_bytes(data, random)
+    return data if document is None else json.dumps(document).encode(errors="replace")
 
 
-def _tree(data: bytes) -> tuple[Any, bool] | None:
-    """Its values, and whether they were JSON; None where it is neither a JSON nor a YAML document of several values."""
-    for load, is_json in ((json.loads, True), (yaml.safe_load, False)):
-        try:
-            found = load(data)
-        except (ValueError, RecursionError, yaml.YAMLError):
-            continue
-        return (found, is_json) if isinstance(found, dict | list) and found else None
-    return None
+def _document(data: bytes) -> Any:
+    """Its values; None where it is no JSON document of several."""
+    if not data.lstrip().startswith((b"{", b"[")):
+        return None
+    try:
+        return json.loads(data) or None
+    except (ValueError, RecursionError):
+        return None
 
 
-def _mutate_tree(document: Any, is_json: bool, random: Random) -> bytes:
+def _mutate_tree(document: Any, random: Random) -> None:
+    """Remove, rename, repeat, empty or replace one value."""
     container, key = random.choice(list(_places(document)))
     choice = random.randrange(6)
     if choice == 0:
@@ -52,7 +72,6 @@ def _mutate_tree(document: Any, is_json: bool, random: Random) -> bytes:
     else:
         same = [value for value in _VALUES if type(value) is type(container[key])]
         container[key] = random.choice(same if same and random.random() < 0.5 else _VALUES)
-    return (json.dumps(document) if is_json else yaml.safe_dump(document)).encode(errors="replace")
 
 
 def _places(node: Any) -> Iterator[tuple[Any, Any]]:

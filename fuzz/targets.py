@@ -89,10 +89,6 @@ def _has_nan(record: schema.Record) -> bool:
 # --- data ---------------------------------------------------------------------------------------------------------------
 
 
-def _labels_of_json(path: Path) -> None:
-    labels.read_labels(path.parent)
-
-
 _LABELS = _texts("ILSVRC2012_val_00000001.JPEG 65\nn01/a b.png 0\n\n", "\ufeffx 1\r\ny 2\r\n")
 _JSON_LABEL = _texts('{"image": {"annotations": [{"category_id": 65}]}}')
 _INFO = _texts("0 a/one.bin 224 224\n1 /b/two three.bin 64 64\n")
@@ -139,21 +135,22 @@ _ATC_LOG = _texts(
 _PREPARED = _texts('{"a.bin": "00ff", "b.bin": null}\n{"c.bin": "11"}\n')
 _GRAPH = binary.classifier_graph
 
+
+def _load_all(directory: Path) -> None:
+    files = FileInput(str(directory), TENSOR)
+    for batch in files.batches:
+        files.assemble(files.load(batch))
+
+
 GUIDE = (
     Target("performance", _REAL, in_file("performance/perf.txt", performance.RealDataPerformance.read)),
     Target("pure-performance", _PURE, in_file("pure-performance/perf.txt", performance.PureInference.read)),
     Target("input-shape", _texts("image:1,3,8,8"), _text(lambda text: guide_atc._batch_size(text, _GRAPH()))),
     Target("atc-log", _ATC_LOG, _text(atc.explain)),
     Target("prepared", _PREPARED, _text(lambda text: prepare._listed(text.splitlines()))),
-    Target("ais-npy", binary.npy_files, in_directory("ais-npy/one.npy", lambda path: _load_all(path))),
+    Target("ais-npy", binary.npy_files, in_directory("ais-npy/one.npy", _load_all)),
     Target("ais-summary", _texts('{"npu_compute_time_list": [1.5]}'), in_file("ais-summary/s.json", summary.refuse_foreign_summary)),
 )  # fmt: skip
-
-
-def _load_all(directory: Path) -> None:
-    files = FileInput(str(directory), TENSOR)
-    for batch in files.batches:
-        files.assemble(files.load(batch))
 
 
 # --- recipes and the command line -------------------------------------------------------------------------------------------
@@ -162,7 +159,7 @@ def _load_all(directory: Path) -> None:
 def _recipes() -> list[bytes]:
     home = Path(__file__).parents[1] / "recipes"
     made = documents.document(recipe.Recipe) | {"targets": [{"engine": "openvino", "precision": "bf16"}]}
-    return [json.dumps(made).encode(), *(path.read_bytes() for path in sorted(home.glob("*.yaml")))]
+    return [json.dumps(made).encode(), (home / "digits.yaml").read_bytes()]
 
 
 def _override(text: str) -> None:
@@ -210,7 +207,10 @@ def _parts(path: Path) -> None:
 
 
 def _trials(path: Path) -> None:
-    with _anew(path), trials.journal(path.parent, results.SweepSubject.model_validate(documents.document(results.SweepSubject))):
+    with (
+        _anew(path),
+        trials.journal(path.parent, results.SweepSubject.model_validate(documents.document(results.SweepSubject))),
+    ):
         pass
 
 
@@ -233,7 +233,12 @@ _TRACE = _texts(
     json.dumps(
         [
             {"name": name, "ts": ts, "dur": dur, "args": {"op_name": "Conv", "node_index": "0"}}
-            for name, ts, dur in [("model_run", 0, 9), ("a_kernel_time", 1, 2), ("model_run", 10, 9), ("a_kernel_time", 12, 3)]
+            for name, ts, dur in [
+                ("model_run", 0, 9),
+                ("a_kernel_time", 1, 2),
+                ("model_run", 10, 9),
+                ("a_kernel_time", 12, 3),
+            ]
         ]
     )
 )

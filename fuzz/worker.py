@@ -62,7 +62,12 @@ class Fuzzed:
             self._save()
 
     def _save(self) -> None:
-        report = {"inputs": self._inputs, "refused": self._refused, "memory": self._memory, "findings": sorted(self._found)}
+        report = {
+            "inputs": self._inputs,
+            "refused": self._refused,
+            "memory": self._memory,
+            "findings": sorted(self._found),
+        }
         self._report.write_text(json.dumps(report))
 
 
@@ -90,12 +95,14 @@ def main() -> None:
     corpus.mkdir()
     for number, seed in enumerate(seeds):
         (corpus / f"seed-{number}").write_bytes(seed)
-    (home / "words").write_text(_dictionary(seeds))
     limit = psutil.Process().memory_info().vms + _ALLOCATION
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     options = [f"-runs={runs}", f"-max_total_time={seconds}", f"-timeout={_HANG_S}", f"-rss_limit_mb={_RSS_MB}"]
-    options += [f"-max_len={max(_MAX_BYTES, *map(len, seeds))}", f"-dict={home / 'words'}", "-seed=1", "-print_final_stats=1"]
+    options += [f"-max_len={max(_MAX_BYTES, *map(len, seeds))}", "-seed=1", "-print_final_stats=1"]
     options += [f"-artifact_prefix={findings}/{name}-", str(corpus)]
+    if words := _dictionary(seeds):
+        (home / "words").write_text(words)
+        options.append(f"-dict={home / 'words'}")
     atheris.Setup([sys.argv[0], *options], Fuzzed(target, Path(report), Path(findings)), custom_mutator=_mutator)
     atheris.Fuzz()
 

@@ -161,7 +161,7 @@ def _refuse_newer(path: Path) -> None:
     """A newer format may have keys that this version would only call unknown."""
     try:
         version = json.loads(read_text(path)).get("format_version")
-    except (json.JSONDecodeError, AttributeError):
+    except (ValueError, AttributeError):
         return  # whatever it is, reading it as a manifest will say
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise FormatError(

@@ -259,7 +259,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise FormatError(f"--set {text!r}: expected key=value, such as performance.rounds=5")
     try:
         return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # as in schema.read_yaml
         raise FormatError(f"--set {text!r}: the value is not valid YAML") from error
 
 
@@ -277,7 +277,12 @@ def _set(data: dict[str, Any], key: str, value: Any, path: Path) -> None:
 
 def _resolved(section: Record, base: Path, *names: str) -> Record:
     """Relative paths made relative to the working directory, `~` expanded."""
-    found = {name: value.expanduser() for name in names if (value := getattr(section, name)) is not None}
+    found = {
+        # os's leaves ~NAME as it is where there is no such user
+        name: Path(os.path.expanduser(value))
+        for name in names
+        if (value := getattr(section, name)) is not None
+    }
     return section.model_copy(
         update={
             name: value if value.is_absolute() else Path(os.path.normpath(base / value))

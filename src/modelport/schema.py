@@ -36,7 +36,7 @@ class Record(BaseModel):
         """
         try:
             text = json.dumps(data)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise FormatError(f"{where}: holds a value that is not plain text, number or list: {error}") from error
         return cls._validated(text, where)
 

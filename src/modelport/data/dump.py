@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import DataError, FormatError
 from ..progress import Progress, silent
+from .npy import map_npy
 from .predictions import TOP, Predictions, top_classes
 
 SUFFIXES = (".txt", ".bin", ".npy")
@@ -158,10 +159,7 @@ def _read_bin(path: Path) -> np.ndarray:
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise FormatError(f"{path}: is not a NumPy array of numbers: {error}") from error
+    array = map_npy(path)
     if array.dtype.kind not in "fiu":
         raise FormatError(f"{path}: holds {array.dtype}, expected numbers")
     return array.ravel().astype(np.float32)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from ..errors import DataError, FormatError
+from ..natural import natural
 from ..schema import read_text
 
 
@@ -32,12 +33,13 @@ def read_labels(path: Path | str) -> dict[str, int]:
         if not line.strip():
             continue
         name, _, text = line.strip().rpartition(" ")
-        if not name or not text.isdecimal():
+        label = natural(text)
+        if not name or label is None:
             raise FormatError(f"{path}:{number}: expected `name class` with a class from 0, got {line.strip()[:80]!r}")
         key = label_key(name.strip())
         if key in labels:
             raise FormatError(f"{path}:{number}: {key!r} is labelled a second time")
-        labels[key] = int(text)
+        labels[key] = label
     if not labels:
         raise FormatError(f"{path}: holds no labels; expected lines of `name class`")
     return labels
@@ -48,7 +50,7 @@ def _read_json_labels(directory: Path) -> dict[str, int]:
     for path in sorted(directory.glob("*.json")):
         try:
             label = json.loads(read_text(path))["image"]["annotations"][0]["category_id"]
-        except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
+        except (ValueError, KeyError, IndexError, TypeError) as error:
             raise FormatError(f"{path}: expected image.annotations[0].category_id, found none ({error})") from error
         if not isinstance(label, int) or isinstance(label, bool) or label < 0:
             raise FormatError(f"{path}: image.annotations[0].category_id is {label!r}, expected a class from 0")

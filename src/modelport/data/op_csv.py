@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import FormatError
+from ..natural import natural
 from ..results import OperatorFacts, OperatorTensor
 from ..schema import read_text
 from ..spec import Precision
@@ -216,8 +217,7 @@ def _device(path: Path, rows: Sequence[_Row]) -> int:
         found = {match["device"] for match in named if match and match["device"]}
     if len(found) > 1:
         raise FormatError(f"{path}: is of devices {', '.join(sorted(found))}: give the op_summary file of one device")
-    text = next(iter(found), "0")
-    return int(text) if text.isdecimal() else 0
+    return natural(next(iter(found), "0")) or 0
 
 
 def _facts(row: _Row) -> OperatorFacts:

@@ -149,10 +149,10 @@ def _info(path: Path) -> list[Sample]:
         if not line.strip():
             continue
         match = re.fullmatch(r"(\d+) (.+) (\d+) (\d+)", line.strip())
-        if not match:
+        if not match or "\0" in line:
             raise FormatError(f"{path}:{number}: expected `index path width height`, got {line.strip()[:80]!r}")
         target = Path(match[2])
-        if not target.is_absolute() and not target.exists():
+        if not target.is_absolute() and not os.path.exists(target):
             target = path.parent / target
         samples.append(Sample(_key(target.name), target))
     return samples

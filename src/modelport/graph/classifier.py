@@ -199,6 +199,6 @@ def _spec(path: Path, model: onnx.ModelProto) -> ModelSpec | None:
         if entry.key == SPEC_KEY:
             try:
                 return ModelSpec.parse(json.loads(entry.value), f"{path}: metadata {SPEC_KEY}")
-            except json.JSONDecodeError as error:
+            except ValueError as error:  # or no UTF-8, or a number of thousands of digits
                 raise FormatError(f"{path}: metadata {SPEC_KEY} is not JSON: {error}") from error
     return None

@@ -26,7 +26,7 @@ def read_calibration(path: Path) -> CalibrationRecord | None:
         if entry.key == _KEY:
             try:
                 return CalibrationRecord.parse(json.loads(entry.value), f"{path}: metadata {_KEY}")
-            except json.JSONDecodeError as error:
+            except ValueError as error:
                 raise FormatError(f"{path}: metadata {_KEY} is not JSON: {error}") from error
     return None
 
