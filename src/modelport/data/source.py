@@ -148,8 +148,8 @@ def _info(path: Path) -> list[Sample]:
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
-        match = re.fullmatch(r"(\d+) (.+) (\d+) (\d+)", line.strip())
-        if not match or "\0" in line:
+        match = re.fullmatch(r"(\d+) ([^\0]+) (\d+) (\d+)", line.strip())
+        if not match:
             raise FormatError(f"{path}:{number}: expected `index path width height`, got {line.strip()[:80]!r}")
         target = Path(match[2])
         if not target.is_absolute() and not os.path.exists(target):
