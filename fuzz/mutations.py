@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -32,19 +34,20 @@ _VALUES = (None, True, False, [], {}, [[]], {"": None}, *_NUMBERS, *_TEXTS)
 _PIECES = (
     *(b"\0", b"\n", b"\r\n", b"\t", b" ", b",", b";", b'"', b"'", b":", b"[", b"]", b"{", b"}", b"&a ", b"*a", b"- ", b"!"),
     *(b"\xff", b"\xef\xbb\xbf", b"\xc2\xb2", b"\xd9\xa3", b"\xe2\x80\xa8", b"\x1c", b"-1", b"1e999", b"nan", b"inf", b"."),
-    *(b"9" * 20, b"9" * 5000, b"_", b"+", b"0x", b"N/A", b"[" * 200, b"{" * 200),
+    *(b"9" * 20, b"9" * 5000, b"_", b"+", b"0x", b"N/A", b"[" * 200, b"[" * 2000),
 )  # fmt: skip
 
 
 def mutate(data: bytes, random: Random) -> bytes:
     """Change one to four things in it: values where it is a JSON document, bytes everywhere."""
+    times = random.randint(1, 4)
     document = _document(data) if random.random() < 0.6 else None
-    for _ in range(random.randint(1, 4)):
-        if document:
-            _mutate_tree(document, random)
-        else:
-            data = _mutate_bytes(data, random)
-    return data if document is None else json.dumps(document).encode(errors="replace")
+    if document is not None:
+        with suppress(RecursionError):  # too deeply nested to be copied and written
+            return _mutate_document(document, random, times)
+    for _ in range(times):
+        data = _mutate_bytes(data, random)
+    return data
 
 
 def _document(data: bytes) -> Any:
@@ -57,21 +60,28 @@ def _document(data: bytes) -> Any:
         return None
 
 
-def _mutate_tree(document: Any, random: Random) -> None:
+def _mutate_document(document: Any, random: Random, times: int) -> bytes:
+    for _ in range(times):
+        if document:
+            _mutate_value(document, random)
+    return json.dumps(document).encode()
+
+
+def _mutate_value(document: Any, random: Random) -> None:
     """Remove, rename, repeat, empty or replace one value."""
     container, key = random.choice(list(_places(document)))
     choice = random.randrange(6)
     if choice == 0:
         del container[key]
     elif choice == 1 and isinstance(container, dict):
-        container[random.choice([*_TEXTS, f"{key}x"])] = container[key]
+        container[random.choice([*_TEXTS, f"{key}x"])] = deepcopy(container[key])
     elif choice == 2 and isinstance(container, list):
-        container.extend([container[key]] * random.choice([1, 2, 50]))
+        container.extend(deepcopy(container[key]) for _ in range(random.choice([1, 2, 50])))
     elif choice == 3 and isinstance(container[key], list | dict):
         container[key].clear()
     else:
         same = [value for value in _VALUES if type(value) is type(container[key])]
-        container[key] = random.choice(same if same and random.random() < 0.5 else _VALUES)
+        container[key] = deepcopy(random.choice(same if same and random.random() < 0.5 else _VALUES))
 
 
 def _places(node: Any) -> Iterator[tuple[Any, Any]]:

@@ -14,7 +14,7 @@ from pydantic import ValidationInfo, field_validator
 from . import __version__, files
 from .calibration import CALIBRATION_FILE, Calibration, CalibrationRecord
 from .errors import FormatError
-from .schema import Record, read_text
+from .schema import JSON_ERRORS, Record, read_text
 from .spec import ModelSpec, Precision
 
 MANIFEST = "manifest.json"
@@ -161,7 +161,7 @@ def _refuse_newer(path: Path) -> None:
     """A newer format may have keys that this version would only call unknown."""
     try:
         version = json.loads(read_text(path)).get("format_version")
-    except (ValueError, AttributeError):
+    except (*JSON_ERRORS, AttributeError):
         return  # whatever it is, reading it as a manifest will say
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise FormatError(

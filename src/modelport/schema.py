@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from . import files
 from .errors import FormatError
 
+# What json.loads raises: it is no JSON or no UTF-8, has a number of thousands of digits, or is nested a thousand deep.
+JSON_ERRORS = (ValueError, RecursionError)
+
 
 class Record(BaseModel):
     """A frozen value with named fields; unknown keys and wrong types are refused."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import DataError, FormatError
 from ..natural import natural
-from ..schema import read_text
+from ..schema import JSON_ERRORS, read_text
 
 
 def label_key(name: str) -> str:
@@ -50,7 +50,7 @@ def _read_json_labels(directory: Path) -> dict[str, int]:
     for path in sorted(directory.glob("*.json")):
         try:
             label = json.loads(read_text(path))["image"]["annotations"][0]["category_id"]
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+        except (*JSON_ERRORS, KeyError, IndexError, TypeError) as error:
             raise FormatError(f"{path}: expected image.annotations[0].category_id, found none ({error})") from error
         if not isinstance(label, int) or isinstance(label, bool) or label < 0:
             raise FormatError(f"{path}: image.annotations[0].category_id is {label!r}, expected a class from 0")

@@ -22,6 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ..errors import InferenceError
 from ..graph.source import SourceGraph, SourceNode
 from ..results import OperatorFacts, OperatorTensor
+from ..schema import JSON_ERRORS
 from ..spec import Precision
 
 CHAIN_INPUT, CHAIN_LENGTH = "x", 100
@@ -64,7 +65,7 @@ def read_trace(path: Path, warmup: int) -> Trace:
         events = json.loads(path.read_text(encoding="utf-8"))
         runs = _timed(event for event in events if event["name"] == "model_run")
         kernels = _timed(event for event in events if str(event["name"]).endswith(_SUFFIX))
-    except (OSError, ValueError, LookupError, TypeError, OverflowError) as error:
+    except (*JSON_ERRORS, OSError, LookupError, TypeError, OverflowError) as error:
         raise InferenceError(f"ONNX Runtime's profile cannot be read: {type(error).__name__}: {error}") from error
     rounds = [_within(kernels, run) for run in runs[warmup:]]
     if not rounds or not rounds[0] or {_names(found) for found in rounds} != {_names(rounds[0])}:

@@ -10,6 +10,7 @@ import onnx
 
 from .. import files
 from ..errors import FormatError
+from ..schema import JSON_ERRORS
 from ..spec import ModelSpec, Preprocess
 
 SPEC_KEY = "modelport.model"  # metadata_props entry that holds the ModelSpec as JSON
@@ -199,6 +200,6 @@ def _spec(path: Path, model: onnx.ModelProto) -> ModelSpec | None:
         if entry.key == SPEC_KEY:
             try:
                 return ModelSpec.parse(json.loads(entry.value), f"{path}: metadata {SPEC_KEY}")
-            except ValueError as error:  # or no UTF-8, or a number of thousands of digits
+            except JSON_ERRORS as error:
                 raise FormatError(f"{path}: metadata {SPEC_KEY} is not JSON: {error}") from error
     return None

@@ -9,6 +9,7 @@ import onnx
 
 from ..calibration import CalibrationRecord
 from ..errors import FormatError
+from ..schema import JSON_ERRORS
 
 _KEY = "modelport.calibration"  # metadata_props entry that holds the CalibrationRecord as JSON
 _QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
@@ -26,7 +27,7 @@ def read_calibration(path: Path) -> CalibrationRecord | None:
         if entry.key == _KEY:
             try:
                 return CalibrationRecord.parse(json.loads(entry.value), f"{path}: metadata {_KEY}")
-            except ValueError as error:
+            except JSON_ERRORS as error:
                 raise FormatError(f"{path}: metadata {_KEY} is not JSON: {error}") from error
     return None
 
