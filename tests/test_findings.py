@@ -56,6 +56,12 @@ def with_metadata(value: bytes) -> bytes:
     return model.SerializeToString().replace(b"A" * len(value), value)
 
 
+def onnx_with(change: Callable[[onnx.ModelProto], object]) -> bytes:
+    model = onnx.load_from_string(binary.onnx_files()[0])
+    change(model)
+    return model.SerializeToString()
+
+
 def table(**columns: object) -> bytes:
     """A predictions file with these columns instead, or without its metadata."""
     found = pq.read_table(io.BytesIO(binary.predictions()[1]))
@@ -102,6 +108,11 @@ def table(**columns: object) -> bytes:
         ("trace", trace({"name": "a_kernel_time", "ts": 1}), "profile cannot be read: KeyError: 'dur'"),
         ("trace", NESTED, "profile cannot be read: RecursionError"),
         ("onnx", with_metadata(b"\x8e" * 40), "metadata modelport.model is not JSON"),
+        ("onnx", onnx_with(lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", 126)), "is of the unknown type 126"),
+        ("onnx", onnx_with(lambda m: setattr(m.graph.output[0].type.tensor_type, "elem_type", 33)), "is of the unknown type 33"),
+        ("onnx", binary.onnx_files()[0].replace(b"features", b"\x8eeatures"), r"the name b'\\x8eeatures' in it is not UTF-8"),
+        ("onnx", binary.onnx_files()[2].replace(b"weights.bin", b"\x8eeights.bin"), "in it is not UTF-8"),
+        ("onnx", binary.onnx_files()[2].replace(b"weights.bin", b"wei\0hts.bin"), "outside the model's directory"),
         ("onnx-metadata", NESTED, "metadata modelport.model is not JSON"),
         ("onnx-metadata", DIGITS, "metadata modelport.model is not JSON"),
         ("manifest", b'{"format_version": ' + DIGITS + b"}", "manifest.json: "),

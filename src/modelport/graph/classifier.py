@@ -12,6 +12,7 @@ from .. import files
 from ..errors import FormatError
 from ..schema import JSON_ERRORS
 from ..spec import ModelSpec, Preprocess
+from .text import dtype_name, refuse_other_than_text
 
 SPEC_KEY = "modelport.model"  # metadata_props entry that holds the ModelSpec as JSON
 _NO_PREPROCESS = (
@@ -138,6 +139,7 @@ def _load(path: Path) -> onnx.ModelProto:
         raise FormatError(f"{path}: is not an ONNX file ({type(error).__name__})") from error
     if not model.graph.node:
         raise FormatError(f"{path}: is not an ONNX file (it holds no operators)")
+    refuse_other_than_text(path, model)
     _refuse_escaping_data(path, model)
     try:
         onnx.checker.check_model(str(path))
@@ -149,11 +151,14 @@ def _load(path: Path) -> onnx.ModelProto:
 def _refuse_escaping_data(path: Path, model: onnx.ModelProto) -> None:
     for tensor in model.graph.initializer:
         for entry in tensor.external_data:
-            target = (path.parent / entry.value).resolve()
-            if entry.key == "location" and not target.is_relative_to(path.parent.resolve()):
+            if entry.key == "location" and not _is_inside(path.parent, entry.value):
                 raise FormatError(
                     f"{path}: weight {tensor.name!r} points to {entry.value!r}, outside the model's directory"
                 )
+
+
+def _is_inside(directory: Path, name: str) -> bool:
+    return "\0" not in name and (directory / name).resolve().is_relative_to(directory.resolve())
 
 
 def _names(values: list[onnx.ValueInfoProto]) -> str:
@@ -172,7 +177,7 @@ def _input_shape(path: Path, value: onnx.ValueInfoProto) -> list[int | None]:
     shape, dtype = _shape(value), value.type.tensor_type.elem_type
     if dtype != onnx.TensorProto.FLOAT:
         hint = ": give the float32 file, --input uint8 makes it take pixels" if dtype == onnx.TensorProto.UINT8 else ""
-        raise FormatError(f"{where} is {onnx.TensorProto.DataType.Name(dtype).lower()}; float32 is accepted{hint}")
+        raise FormatError(f"{where} is {dtype_name(dtype)}; float32 is accepted{hint}")
     if shape is None or len(shape) != 4:
         raise FormatError(f"{where} has shape {_show(shape)}; N x channels x height x width is accepted")
     if shape[1] not in (1, 3):
@@ -185,7 +190,7 @@ def _output_classes(path: Path, value: onnx.ValueInfoProto) -> int | None:
     where = f"{path}: output {value.name!r}"
     shape, dtype = _shape(value), value.type.tensor_type.elem_type
     if dtype != onnx.TensorProto.FLOAT:
-        raise FormatError(f"{where} is {onnx.TensorProto.DataType.Name(dtype).lower()}; float32 scores are accepted")
+        raise FormatError(f"{where} is {dtype_name(dtype)}; float32 scores are accepted")
     if shape is not None and len(shape) != 2:
         raise FormatError(f"{where} has shape {_show(shape)}; N x classes is accepted")
     return shape[1] if shape else None

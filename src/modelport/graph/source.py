@@ -14,6 +14,7 @@ from pathlib import Path
 import onnx
 
 from ..errors import FormatError
+from .text import refuse_other_than_text
 
 SOURCE_FILE = "source.onnx"
 _KEPT_ELEMENTS = 64  # small constants (axes, sizes of a Split, shapes) say what a node does
@@ -56,6 +57,7 @@ class SourceGraph:
             raise FormatError(f"{path}: is not an ONNX file ({type(error).__name__})") from error
         if not model.graph.node:
             raise FormatError(f"{path}: is not an ONNX file with nodes in it")
+        refuse_other_than_text(path, model)
         return cls(
             SourceNode(
                 node.name or next(iter(node.output), ""),
