@@ -34,7 +34,7 @@ _VALUES = (None, True, False, [], {}, [[]], {"": None}, *_NUMBERS, *_TEXTS)
 _PIECES = (
     *(b"\0", b"\n", b"\r\n", b"\t", b" ", b",", b";", b'"', b"'", b":", b"[", b"]", b"{", b"}", b"&a ", b"*a", b"- ", b"!"),
     *(b"\xff", b"\xef\xbb\xbf", b"\xc2\xb2", b"\xd9\xa3", b"\xe2\x80\xa8", b"\x1c", b"-1", b"1e999", b"nan", b"inf", b"."),
-    *(b"9" * 20, b"9" * 5000, b"_", b"+", b"0x", b"N/A", b"[" * 200, b"[" * 2000),
+    *(b"9" * 20, b"9" * 5000, b"_", b"+", b"0x", b"N/A", b"nan,", b"inf,", b"1e308,", b"-1,", b"[" * 200, b"[" * 2000),
 )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from modelport.guide import atc as guide_atc
 from modelport.guide import performance, prepare
 from modelport.guide.ais_bench import summary
 from modelport.guide.ais_bench.inputs import FileInput
-from modelport.measure import fp16
+from modelport.measure import device_profile, fp16
 from modelport.measure import journal as trials
 
 from . import binary, documents
@@ -104,6 +104,12 @@ _STATISTIC = _texts(
     "0,Conv2D,AI_CORE,2,24.5,12,12.25,12.5,90\n0,Relu,AI_VECTOR_CORE,1,2,2,2,2,10\n"
 )
 
+
+def _profile(path: Path) -> None:
+    """All the way to the figures that are written."""
+    device_profile.analyse_op_csv(path).jsonable()
+
+
 DATA = (
     Target("labels", _LABELS, in_file("labels/val_label.txt", labels.read_labels)),
     Target("labels-json", _JSON_LABEL, in_directory("labels-json/one.json", labels.read_labels)),
@@ -111,7 +117,7 @@ DATA = (
     Target("dump-txt", _texts("0.5 -1.25e-05 3 nan\n"), in_directory("dump-txt/a_1.txt", dump.read_dump)),
     Target("dump-bin", lambda: [bytes(40)], in_directory("dump-bin/a_1.bin", dump.read_dump)),
     Target("dump-npy", binary.npy_files, in_directory("dump-npy/a_0.npy", dump.read_dump)),
-    Target("op-summary", _SUMMARY, in_file("op-summary/op_summary_0_1.csv", op_csv.read_op_summary)),
+    Target("op-summary", _SUMMARY, in_file("op-summary/op_summary_0_1.csv", _profile)),
     Target("op-statistic", _STATISTIC, in_directory("op-statistic/op_statistic_0_1.csv", op_csv.read_op_statistic)),
     Target("predictions", binary.predictions, in_file("predictions/predictions.parquet", binary.read_predictions), slow=True),
     Target("image", binary.images, binary.decode, slow=True),

@@ -56,6 +56,19 @@ def with_metadata(value: bytes) -> bytes:
     return model.SerializeToString().replace(b"A" * len(value), value)
 
 
+def op_summary(**cells: str) -> bytes:
+    """Two operators, the first with these cells."""
+    plain = {
+        "Op Name": "a",
+        "OP Type": "b",
+        "Task Start Time(us)": "1",
+        "Task Duration(us)": "1",
+        "Input Shapes": "1,3,8,8",
+    }
+    rows = (plain.keys(), {**plain, **cells}.values(), plain.values())
+    return "".join(",".join(f'"{cell}"' for cell in row) + "\n" for row in rows).encode()
+
+
 def onnx_with(change: Callable[[onnx.ModelProto], object]) -> bytes:
     model = onnx.load_from_string(binary.onnx_files()[0])
     change(model)
@@ -108,6 +121,12 @@ def table(**columns: object) -> bytes:
         ("trace", trace({"name": "a_kernel_time", "ts": 1}), "profile cannot be read: KeyError: 'dur'"),
         ("trace", NESTED, "profile cannot be read: RecursionError"),
         ("onnx", with_metadata(b"\x8e" * 40), "metadata modelport.model is not JSON"),
+        *(
+            ("op-summary", op_summary(**{"Task Start Time(us)": start}), rf"Task Start Time\(us\) is '{start}', expected a number")
+            for start in ("nan", "snan", "inf", "9e999999")
+        ),
+        ("op-summary", op_summary(**{"Input Shapes": "1," + "9" * 100}), "a shape is '1,9999"),
+        ("op-summary", op_summary(**{"Input Shapes": ",".join(["9" * 9] * 40)}), "a shape is '999999999,"),
         ("onnx", onnx_with(lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", 126)), "is of the unknown type 126"),
         ("onnx", onnx_with(lambda m: setattr(m.graph.output[0].type.tensor_type, "elem_type", 33)), "is of the unknown type 33"),
         ("onnx", binary.onnx_files()[0].replace(b"features", b"\x8eeatures"), r"the name b'\\x8eeatures' in it is not UTF-8"),
