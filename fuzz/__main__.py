@@ -19,7 +19,7 @@ from pathlib import Path
 
 from .targets import TARGETS
 
-_SLACK_S = 120  # for loading, beyond the time that a target has
+_SLACK_S = 600  # for loading on a busy machine, beyond the time that a target has
 _MEMORY = Path("/dev/shm")  # where the files are written that parsers read
 _GROWTH_MB = 50
 

@@ -176,7 +176,6 @@ def test_a_home_that_is_nobodys_is_a_path_as_any_other(tmp_path):
 
 
 def test_a_dump_in_another_byte_order_or_of_whole_numbers_is_read(tmp_path):
-    """Mapping changes nothing for valid files."""
     from modelport.data.dump import read_scores
 
     for name, dtype in (("a_0.npy", ">f8"), ("b_0.npy", "<i4")):

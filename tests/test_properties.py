@@ -220,6 +220,7 @@ def prediction(key: str, found: list[float] | str) -> Prediction:
     return Prediction(sample, top, scores[top], scores, content=bytes(32))
 
 
+@settings(max_examples=12)  # every commit is made durable, which takes its time
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=6))
 def test_parts_are_taken_up(sizes):
     """What is committed is what the next run has."""

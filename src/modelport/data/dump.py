@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import DataError, FormatError
 from ..progress import Progress, silent
-from .npy import map_npy
+from .npy import read_npy
 from .predictions import TOP, Predictions, top_classes
 
 SUFFIXES = (".txt", ".bin", ".npy")
@@ -159,7 +159,7 @@ def _read_bin(path: Path) -> np.ndarray:
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    array = map_npy(path)
+    array = read_npy(path)
     if array.dtype.kind not in "fiu":
         raise FormatError(f"{path}: holds {array.dtype}, expected numbers")
     return array.ravel().astype(np.float32)

@@ -76,9 +76,8 @@ class Predictions:
             top[good, : found.shape[1]] = found
             scores = None
             if "scores" in table.column_names:
-                scores = np.broadcast_to(
-                    np.float32(np.nan), (len(good), classes)
-                )  # takes no memory, whatever was promised
+                # Takes no memory, whatever number of classes the file promises.
+                scores = np.broadcast_to(np.float32(np.nan), (len(good), classes))
                 if good.any():
                     rows = _rows(table["scores"], int(good.sum())).reshape(-1, classes)
                     scores = np.full((len(good), classes), np.nan, dtype=np.float32)

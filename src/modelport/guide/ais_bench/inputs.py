@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...data.npy import map_npy
+from ...data.npy import read_npy
 from ...errors import DataError, FormatError
 from ...offline import TensorSpec
 from .tensor import fit, nbytes, show
@@ -86,7 +86,7 @@ class FileInput:
     def _check(self, file: Path) -> bool:
         """Whether a file is a whole batch, without reading its data."""
         if file.suffix.lower() == ".npy":
-            return len(self._fitted(file, map_npy(file))) > 1
+            return len(self._fitted(file, read_npy(file, mapped=True))) > 1
         size = _size(file)
         for shape, whole in self._shapes.items():
             if size == nbytes(self._dtype, shape):
@@ -180,7 +180,7 @@ def _size(file: Path) -> int:
 
 def _read(file: Path, dtype: np.dtype) -> np.ndarray:
     if file.suffix.lower() == ".npy":
-        return map_npy(file)
+        return read_npy(file)
     try:
         return np.frombuffer(file.read_bytes(), dtype=np.uint8)
     except OSError as error:
