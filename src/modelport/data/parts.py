@@ -107,9 +107,7 @@ class Parts:
 
     def start_anew(self) -> None:
         """Forget what earlier runs did."""
-        for path in self._home.iterdir():
-            if path != self._journal.path:
-                path.unlink()
+        self._remove_files()
         self._journal.clear()
         self._journal.append(self._subject.model_dump_json())
         self._lines, self.kept, self.differences, self.complete = [], [], [], False
@@ -208,9 +206,13 @@ class Parts:
         with files.reporting(self._finished):
             os.replace(self.whole, self._finished)
             files.fsync(self._finished.parent)
-        for path in self._home.glob("*.parquet"):
-            path.unlink()
+        self._remove_files()
         self.complete = True
+
+    def _remove_files(self) -> None:
+        for path in self._home.iterdir():
+            if path != self._journal.path:
+                path.unlink()
 
     def _add(self, line: Part | Finished) -> None:
         self._journal.append(line.model_dump_json())
