@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import multiprocessing
 import re
-import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
-from .targets import TARGETS
+try:
+    from . import worker
+except ModuleNotFoundError as missing:
+    if missing.name != "atheris":
+        raise
+    sys.exit("fuzz: atheris is not installed: pip install 'modelport[fuzz]'")
 
-_SLACK_S = 600  # for loading on a busy machine, beyond the time that a target has
+_FORK = multiprocessing.get_context("fork")  # what is fuzzed is loaded, and instrumented, once
+_SLACK_S = 300  # on a busy machine, beyond the time that a target has
 _MEMORY = Path("/dev/shm")  # where the files are written that parsers read
 _GROWTH_MB = 50
 
@@ -62,20 +66,18 @@ HEAD = (
 def fuzz(name: str, runs: int, seconds: int, out: Path) -> Row:
     """Fuzz one target in a child process."""
     with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
-        report = Path(folder) / "report.json"
-        line = [sys.executable, "-m", "fuzz.worker", name, str(runs), str(seconds), str(report), str(out.resolve())]
-        child = subprocess.Popen(
-            line, stderr=subprocess.PIPE, text=True, errors="replace", env={**os.environ, "TMPDIR": folder}
-        )
-        try:
-            _, log = child.communicate(timeout=seconds + _SLACK_S)
-            ended = None if child.returncode == 0 else _why(log, child.returncode)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            _, log = child.communicate()
-            ended = "ran past its time"
+        home = Path(folder)
+        child = _FORK.Process(target=worker.run, args=(name, runs, seconds, home, out.resolve()))
+        child.start()
+        child.join(seconds + _SLACK_S)
+        late = child.is_alive()
+        child.kill()
+        child.join()
+        log = (home / worker.LOG).read_text(errors="replace")
+        report = home / worker.REPORT
         found = json.loads(report.read_text()) if report.is_file() else {"refused": 0, "memory": [], "findings": []}
-    return _row(name, log, found, ended)
+    why = "ran past its time" if late else _why(log, child.exitcode) if child.exitcode else None
+    return _row(name, log, found, why)
 
 
 def _row(name: str, log: str, found: dict, ended: str | None) -> Row:
@@ -105,7 +107,7 @@ def _why(log: str, code: int) -> str:
 def main() -> None:
     """Fuzz, print, save."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"all if left out: {', '.join(TARGETS)}")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"all if left out: {', '.join(worker.TARGETS)}")
     parser.add_argument("--runs", type=int, default=100_000, help="inputs of each target (default: 100,000)")
     parser.add_argument("--seconds", type=int, default=600, help="most time of a target (default: 600)")
     parser.add_argument(
@@ -113,15 +115,13 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path(".demo/fuzz"), help="for findings and results.json")
     options = parser.parse_args()
-    if find_spec("atheris") is None:
-        parser.error("atheris is not installed: pip install 'modelport[fuzz]'")
-    if unknown := [name for name in options.targets if name not in TARGETS]:
-        parser.error(f"no target {unknown[0]!r}; there are {', '.join(TARGETS)}")
+    if unknown := [name for name in options.targets if name not in worker.TARGETS]:
+        parser.error(f"no target {unknown[0]!r}; there are {', '.join(worker.TARGETS)}")
     options.out.mkdir(parents=True, exist_ok=True)
     rows = []
     print(HEAD, flush=True)
-    for name in options.targets or TARGETS:
-        seconds = options.slow_seconds if TARGETS[name].slow else options.seconds
+    for name in options.targets or worker.TARGETS:
+        seconds = options.slow_seconds if worker.TARGETS[name].slow else options.seconds
         rows.append(fuzz(name, options.runs, seconds, options.out))
         print(rows[-1].line, flush=True)
     (options.out / "results.json").write_text(json.dumps([asdict(row) for row in rows], indent=2))

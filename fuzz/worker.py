@@ -1,4 +1,4 @@
-"""One target under atheris, in a process of its own: `python -m fuzz.worker TARGET RUNS SECONDS REPORT FINDINGS`.
+"""One target under atheris, to be run in a process of its own.
 
 A finding is kept, and the search goes on: one input for each kind of error and place, the smallest. What Python cannot catch
 (a crash of native code, a hang, too much memory) ends the process, and libFuzzer keeps the input.
@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import resource
 import sys
+import tempfile
 import traceback
 import warnings
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from random import Random
 
 import atheris
 import psutil
 
+LOG, REPORT = "log", "report.json"
 _PACKAGES = ["modelport", "yaml", "PIL", "zipfile", "csv", "json"]  # whose branches count as coverage
 _HANG_S, _RSS_MB, _ALLOCATION = 20, 3072, 2 << 30
 _EVERY, _MAX_BYTES = 1000, 8192
 
-with warnings.catch_warnings(), atheris.instrument_imports(include=_PACKAGES):
+with warnings.catch_warnings(), redirect_stderr(StringIO()), atheris.instrument_imports(include=_PACKAGES):
     warnings.simplefilter("ignore")
     from .mutations import mutate
     from .targets import TARGETS, Target
@@ -82,10 +87,18 @@ def _dictionary(seeds: list[bytes]) -> str:
     return "".join(f'"{word.decode()}"\n' for word in words)
 
 
-def main() -> None:
-    """Set up, and run until the number of inputs or the time is up."""
-    name, runs, seconds, report, findings = sys.argv[1:]
-    target, home = TARGETS[name], Path(report).parent
+def run(name: str, runs: int, seconds: int, home: Path, findings: Path) -> None:
+    """Fuzz until the number of inputs or the time is up; then the process ends.
+
+    Args:
+        name: of the target.
+        runs, seconds: when to end.
+        home: an empty directory for temporary files, `LOG` and `REPORT`.
+        findings: where inputs are kept.
+    """
+    target = TARGETS[name]
+    os.dup2(os.open(home / LOG, os.O_WRONLY | os.O_CREAT), sys.stderr.fileno())
+    tempfile.tempdir = str(home)
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     seeds = target.seeds()
@@ -103,9 +116,5 @@ def main() -> None:
     if words := _dictionary(seeds):
         (home / "words").write_text(words)
         options.append(f"-dict={home / 'words'}")
-    atheris.Setup([sys.argv[0], *options], Fuzzed(target, Path(report), Path(findings)), custom_mutator=_mutator)
+    atheris.Setup(["fuzz", *options], Fuzzed(target, home / REPORT, findings), custom_mutator=_mutator)
     atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    main()
