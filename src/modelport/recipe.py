@@ -292,7 +292,8 @@ def _set(data: dict[str, Any], key: str, value: Any, path: Path) -> None:
 
 def _resolved(section: Record, base: Path, *names: str) -> Record:
     """Relative paths made relative to the working directory, `~` expanded."""
-    found = {name: value.expanduser() for name in names if (value := getattr(section, name)) is not None}
+    given = {name: value for name in names if (value := getattr(section, name)) is not None}
+    found = {name: Path(os.path.expanduser(value)) for name, value in given.items()}  # leaves another's ~NAME as it is
     return section.model_copy(
         update={
             name: value if value.is_absolute() else Path(os.path.normpath(base / value))

@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from . import files, limits
 from .errors import FormatError
 
+# What json.loads raises: it is no JSON or no UTF-8, has a number of thousands of digits, or is nested a thousand deep.
+JSON_ERRORS = (ValueError, RecursionError)
+
 
 class Record(BaseModel):
     """A frozen value with named fields; unknown keys and wrong types are refused."""
@@ -38,7 +41,7 @@ class Record(BaseModel):
         """
         try:
             text = json.dumps(data)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise FormatError(f"{where}: holds a value that is not plain text, number or list: {error}") from error
         return cls._validated(text, where)
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from .. import limits
 from ..errors import DataError, FormatError
-from ..printable import printable
 from ..progress import Progress, silent
+from .npy import read_npy
 from .predictions import TOP, Predictions, top_classes
 
 SUFFIXES = (".txt", ".bin", ".npy")
@@ -164,13 +164,7 @@ def _read_bin(path: Path) -> np.ndarray:
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: a shape beyond the file's size is refused
-    except (ValueError, EOFError) as error:
-        raise FormatError(f"{path}: is not a NumPy array of numbers: {printable(str(error))}") from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise FormatError(f"{path}: is an archive of arrays, expected one array (np.save, not np.savez)")
+    array = read_npy(path)
     if array.dtype.kind not in "fiu":
         raise FormatError(f"{path}: holds {array.dtype}, expected numbers")
     return array.ravel().astype(np.float32)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import DataError, FormatError
+from ..natural import natural
 from ..printable import printable
 from ..schema import parse_json, read_lines, read_text
-
-_DIGITS = 9  # of a class; Python reads no number of thousands of digits
 
 
 def label_key(name: str) -> str:
@@ -32,12 +31,13 @@ def read_labels(path: Path | str) -> dict[str, int]:
     labels: dict[str, int] = {}
     for number, line in read_lines(path):
         name, _, text = line.rpartition(" ")
-        if not name or not text.isdecimal() or len(text) > _DIGITS:
+        label = natural(text)
+        if not name or label is None:
             raise FormatError(f"{path}:{number}: expected `name class` with a class from 0, got {line[:80]!r}")
         key = label_key(name.strip())
         if key in labels:
             raise FormatError(f"{path}:{number}: {key!r} is labelled a second time")
-        labels[key] = int(text)
+        labels[key] = label
     if not labels:
         raise FormatError(f"{path}: holds no labels; expected lines of `name class`")
     return labels

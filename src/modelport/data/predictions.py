@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .. import files, limits
+from .. import files
 from ..errors import FormatError
 from .source import Sample
 
@@ -68,6 +68,7 @@ class Predictions:
         """
         try:
             table = pq.read_table(path)
+            classes = _checked(table)
             errors = table["error"].to_pylist()
             good = np.array([error is None for error in errors], dtype=bool)
             top = np.full((len(good), TOP), -1, dtype=np.int32)
@@ -75,16 +76,31 @@ class Predictions:
             top[good, : found.shape[1]] = found
             scores = None
             if "scores" in table.column_names:
-                classes = int(table.schema.metadata[b"classes"])
-                if not 0 < classes <= limits.CLASSES or len(good) * classes > limits.BATCH_BYTES:
-                    raise ValueError(f"says that it has {classes} classes")
-                scores = np.full((len(good), classes), np.nan, dtype=np.float32)
-                scores[good] = _rows(table["scores"], int(good.sum())) if good.any() else 0
+                # Takes no memory, whatever number of classes the file promises.
+                scores = np.broadcast_to(np.float32(np.nan), (len(good), classes))
+                if good.any():
+                    rows = _rows(table["scores"], int(good.sum())).reshape(-1, classes)
+                    scores = np.full((len(good), classes), np.nan, dtype=np.float32)
+                    scores[good] = rows
             return cls(table["key"].to_pylist(), table["label"].to_pylist(), top, errors, scores)
         except FileNotFoundError as error:
             raise FormatError(f"{path}: no such file; `modelport infer` writes it") from error
-        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            raise FormatError(f"{path}: is not a predictions file: {str(error).splitlines()[0]}") from error
+        except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise FormatError(f"{path}: is not a predictions file: {reason}") from error
+
+
+def _checked(table: pa.Table) -> int:
+    """Width of the model's output that a table's metadata tells, after comparing its columns with ours."""
+    classes = int((table.schema.metadata or {})[b"classes"])
+    wanted = schema(classes, all_scores="scores" in table.column_names)
+    for name in set(wanted.names) - {"sha256"}:  # earlier files lack it
+        found = table.schema.field(name).type
+        if found != wanted.field(name).type:
+            raise ValueError(f"column {name} is {found}, expected {wanted.field(name).type}")
+    if table["key"].null_count:
+        raise ValueError("an image has no name")
+    return classes
 
 
 def _rows(column: pa.ChunkedArray, count: int) -> np.ndarray:

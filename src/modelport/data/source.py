@@ -151,7 +151,7 @@ def _info(path: Path) -> list[Sample]:
         if not match:
             raise FormatError(f"{path}:{number}: expected `index path width height`, got {line[:80]!r}")
         target = Path(match[2])
-        if not target.is_absolute() and not target.exists():
+        if not target.is_absolute() and not os.path.exists(target):
             target = path.parent / target
         samples.append(Sample(printable(target.name), target))
     return samples

@@ -14,6 +14,7 @@ from ..printable import printable
 from ..schema import parse_json
 from ..spec import ModelSpec, Preprocess
 from .precheck import read_model
+from .text import dtype_name, refuse_other_than_text
 
 SPEC_KEY = "modelport.model"  # metadata_props entry that holds the ModelSpec as JSON
 _NO_PREPROCESS = (
@@ -137,6 +138,7 @@ def _load(path: Path) -> onnx.ModelProto:
     model = read_model(path)
     if not model.graph.node:
         raise FormatError(f"{path}: is not an ONNX file (it holds no operators)")
+    refuse_other_than_text(path, model)
     try:
         onnx.checker.check_model(str(path))
     except (onnx.checker.ValidationError, ValueError) as error:
@@ -160,7 +162,7 @@ def _input_shape(path: Path, value: onnx.ValueInfoProto) -> list[int | None]:
     shape, dtype = _shape(value), value.type.tensor_type.elem_type
     if dtype != onnx.TensorProto.FLOAT:
         hint = ": give the float32 file, --input uint8 makes it take pixels" if dtype == onnx.TensorProto.UINT8 else ""
-        raise FormatError(f"{where} is {onnx.TensorProto.DataType.Name(dtype).lower()}; float32 is accepted{hint}")
+        raise FormatError(f"{where} is {dtype_name(dtype)}; float32 is accepted{hint}")
     if shape is None or len(shape) != 4:
         raise FormatError(f"{where} has shape {_show(shape)}; N x channels x height x width is accepted")
     if shape[1] not in (1, 3):
@@ -173,7 +175,7 @@ def _output_classes(path: Path, value: onnx.ValueInfoProto) -> int | None:
     where = f"{path}: output {value.name!r}"
     shape, dtype = _shape(value), value.type.tensor_type.elem_type
     if dtype != onnx.TensorProto.FLOAT:
-        raise FormatError(f"{where} is {onnx.TensorProto.DataType.Name(dtype).lower()}; float32 scores are accepted")
+        raise FormatError(f"{where} is {dtype_name(dtype)}; float32 scores are accepted")
     if shape is not None and len(shape) != 2:
         raise FormatError(f"{where} has shape {_show(shape)}; N x classes is accepted")
     return shape[1] if shape else None

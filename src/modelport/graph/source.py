@@ -15,6 +15,7 @@ import onnx
 
 from ..errors import FormatError
 from .precheck import read_model
+from .text import refuse_other_than_text
 
 SOURCE_FILE = "source.onnx"
 _KEPT_ELEMENTS = 64  # small constants (axes, sizes of a Split, shapes) say what a node does
@@ -52,6 +53,7 @@ class SourceGraph:
         model = read_model(path, weights=False)
         if not model.graph.node:
             raise FormatError(f"{path}: is not an ONNX file with nodes in it")
+        refuse_other_than_text(path, model)
         return cls(
             SourceNode(
                 node.name or next(iter(node.output), ""),
