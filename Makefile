@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo train test bench lint clean
+.PHONY: setup demo train test bench fuzz soak lint clean
 
 setup: $(STAMP)
 
@@ -26,6 +26,14 @@ test: train lint
 
 bench: setup
 	$(BIN)/python benchmarks --out .demo/bench.json
+
+# Hours, at low priority: what is found is kept in .demo/fuzz.
+fuzz: setup
+	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	nice -n 19 $(BIN)/python -m fuzz
+
+soak: setup
+	nice -n 10 $(BIN)/python benchmarks/soak.py --out .demo/soak.json
 
 lint: setup
 	$(BIN)/ruff check .

@@ -41,9 +41,12 @@ def ascend(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
         monkeypatch.setenv("ASCEND_TOOLKIT_HOME", str(root))
         programs = [str(STANDINS / "bin")] if atc else []
         monkeypatch.setenv("PATH", os.pathsep.join([*programs, str(Path(sys.executable).parent), os.environ["PATH"]]))
-        monkeypatch.setenv(
-            "PYTHONPATH", os.pathsep.join(map(str, [STANDINS, *(STANDINS / f"with_{p}" for p in packages)]))
-        )
+        found = [
+            STANDINS,
+            *(STANDINS / f"with_{p}" for p in packages),
+            *os.environ.get("PYTHONPATH", "").split(os.pathsep),
+        ]
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, map(str, found))))
         return root
 
     return install

@@ -25,6 +25,16 @@ def mask() -> int:
     return current
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(OSError, match="is a pipe, a socket or a device, not a file"):
+            files.digest(path)
+    with pytest.raises(IsADirectoryError):
+        files.digest(tmp_path)
+
+
 def test_digest_is_the_files_sha256(tmp_path):
     data = os.urandom(3_000_000)
     (tmp_path / "x").write_bytes(data)

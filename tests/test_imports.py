@@ -115,7 +115,7 @@ def test_data_accuracy_and_graph_know_no_engine(name):
 
 
 def test_report_reads_only_results():
-    allowed = {"results", "schema", "spec", "errors", "files", "report"}
+    allowed = {"results", "schema", "spec", "errors", "files", "printable", "report"}
 
     assert {path: found - allowed for path, found in tops_imported_by("report").items() if found - allowed} == {}
 

@@ -27,6 +27,7 @@ from modelport.errors import DataError, OutputError
 from modelport.inference import infer
 from modelport.packing import PackOptions, pack
 from modelport.pipeline import PipelineOptions
+from modelport.quantize import QuantizeOptions, quantize
 from modelport.spec import Preprocess
 from modelport.work import InferOptions
 
@@ -147,9 +148,9 @@ def test_pixels_of_another_preprocessing_are_refused_at_once(pictures, compiled,
 
 def test_a_class_that_the_model_has_not_is_told_before_it_runs(pictures, compiled, tmp_path):
     labels = tmp_path / "labels.txt"
-    labels.write_text(f"c0/003.png {10**12}\n")
+    labels.write_text("c0/003.png 999999999\n")
     pack(pictures, tmp_path / "shards", labels=labels)
-    with pytest.raises(DataError, match=r"/shards: 'c0/003\.png' has label 1000000000000, the model has classes 0 to"):
+    with pytest.raises(DataError, match=r"/shards: 'c0/003\.png' has label 999999999, the model has classes 0 to"):
         infer(compiled("null", 8), tmp_path / "shards", tmp_path / "out")
 
 
@@ -216,6 +217,16 @@ def test_an_index_that_lists_other_images_than_its_members(copied_shards):
     (copied_shards / "index.json").write_text(json.dumps(index | {"images": 61}))
     with pytest.raises(Exception, match=rf"{MEMBERS_FILE}: lists 60 images, index\.json 61; pack again"):
         open_source(copied_shards)
+
+
+def test_shards_calibrate_as_their_folder_does(shards, pictures, tiny_onnx, tmp_path):
+    pytest.importorskip("onnxruntime")
+    made = []
+    for number, images in enumerate([pictures, shards]):
+        options = QuantizeOptions(tool="onnxruntime", samples=40)
+        record = quantize(tiny_onnx, images, tmp_path / f"{number}.onnx", options=options)
+        made.append((record.calibration.digest, record.seen))
+    assert made[0] == made[1]
 
 
 def test_existing_output(pictures, shards, copied_shards, tmp_path):

@@ -48,6 +48,14 @@ def test_home_and_absolute_paths_are_kept(tmp_path: Path) -> None:
             r"performance\.rounds: .*greater than or equal to 1, got 0",
         ),
         (
+            ("name: small", "name: small\ninference: {batch_timeout: 9}"),
+            r"inference: batch_timeout goes with isolate: only a process of its own can be ended when it hangs",
+        ),
+        (
+            ("name: small", "name: small\ninference: {isolate: true, batch_timeout: 0}"),
+            r"inference\.batch_timeout: .*greater than 0, got 0",
+        ),
+        (
             ("engine:", "engnie:"),
             r"targets\.0\.engine: is required|targets\.0\.engnie: unknown key, did you mean 'engine'\?",
         ),

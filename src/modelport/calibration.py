@@ -95,10 +95,10 @@ def overlap(seen: Iterable[ImageContent], images: Mapping[str, Origin]) -> list[
             size = origin.stat().st_size
             if size is not None and size not in sizes:
                 continue
-            data = origin.read_bytes()
+            data = read_bytes(origin)
             if (len(data), hashlib.sha256(data).hexdigest()[:_SHOWN]) in known:
                 found.append(name)
-        except OSError:
+        except (OSError, DataError):
             pass  # reading it for its scores will say so
     return found
 

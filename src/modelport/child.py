@@ -50,8 +50,7 @@ def ask(module: str, request: dict[str, Any], *, timeout: float | None = None) -
         ChildTimeoutError: it took too long.
     """
     child = subprocess.Popen(
-        # -P: nothing is imported from the working directory, where a user's numpy.py might lie.
-        [sys.executable, "-P", "-m", module],
+        command(module),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -64,21 +63,20 @@ def ask(module: str, request: dict[str, Any], *, timeout: float | None = None) -
         raise ChildTimeoutError(f"not done after {timeout:g} s and ended") from error
     finally:
         if child.returncode is None:  # too late, or we are interrupted ourselves
-            _end(child)
+            end(child)
     line = next((line for line in out.splitlines() if line.startswith(_REPLY)), None)
     if child.returncode == 0 and line:
         reply = json.loads(line.removeprefix(_REPLY))
         if "error" in reply:
             raise getattr(errors, reply["error"])(reply["message"])
         return reply
-    how = _signal_name(-child.returncode) if child.returncode < 0 else f"exit code {child.returncode}"
-    raise ChildDiedError(how, (err.strip().splitlines()[-1:] or ["it printed nothing"])[0])
+    raise ChildDiedError(ending(child.returncode), last_line(err))
 
 
 def answer(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """The child's side: do the request on stdin and print the reply."""
     request = json.load(sys.stdin)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     try:
         reply = work(request)
     except errors.ModelportError as error:
@@ -86,7 +84,29 @@ def answer(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     print(f"\n{_REPLY}{json.dumps(reply)}", flush=True)
 
 
-def _end(child: subprocess.Popen[str]) -> None:
+def command(module: str) -> list[str]:
+    """The command line that runs a module in a child."""
+    # -P: nothing is imported from the working directory, where a user's numpy.py might lie.
+    return [sys.executable, "-P", "-m", module]
+
+
+def ending(code: int) -> str:
+    """How a process ended, by its return code: such as SIGSEGV, or exit code 3."""
+    return _signal_name(-code) if code < 0 else f"exit code {code}"
+
+
+def last_line(printed: str) -> str:
+    """What a child said last before it died."""
+    return (printed.strip().splitlines()[-1:] or ["it printed nothing"])[0]
+
+
+def end_with_parent() -> None:
+    """In a child: end this process and all that it started when its parent has gone."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def end(child: subprocess.Popen[Any]) -> None:
+    """Kill a child and all that it started."""
     _kill_descendants(child.pid)
     child.kill()
     with suppress(subprocess.TimeoutExpired):  # a daemon of the vendor's may hold our pipes

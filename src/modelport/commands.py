@@ -46,7 +46,11 @@ class Commands:
         data = self._recipe.data
         limit = ["--limit", data.limit] if data.limit else []
         fast = ["--preprocess", "fast"] if data.preprocessing == "fast" else []
-        words = ["--images", data.images, *limit, *_session(target), *fast, "--scores"]
+        inference = self._recipe.inference
+        isolate = ["--isolate"] if inference.isolate else []
+        if inference.batch_timeout:
+            isolate += ["--batch-timeout", inference.batch_timeout]
+        words = ["--images", data.images, *limit, *_session(target), *isolate, *fast, "--scores"]
         self._add("accuracy", f"{target.name}: predictions and stages", "infer", model, *words, "-o", output)
         if data.labels:
             words = ["--labels", data.labels, "-o", home / "result.json"]

@@ -9,6 +9,7 @@
     │   ├── CompilerDiedError    because the compiler's process crashed
     │   └── CompilerTimeoutError because it took too long
     ├── InferenceError           an opened offline model failed, or was given the wrong input
+    │   └── EngineDiedError      because the engine's process crashed or hung
     ├── FormatError              a file does not hold what its format promises
     ├── OutputError              a result cannot be written: it exists, or the place is not writable
     └── StoppedError             told to stop: what was done is kept, and the same command goes on from there
@@ -52,6 +53,10 @@ class CompilerTimeoutError(CompileError):
 
 class InferenceError(ModelportError):
     """An opened offline model failed, was given the wrong input, or answered with something unusable."""
+
+
+class EngineDiedError(InferenceError):
+    """The engine's process crashed or hung."""
 
 
 class FormatError(ModelportError):

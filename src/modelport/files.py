@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import OutputError
+from .printable import is_utf8
 
 LOCK_FILE = ".lock"  # in a directory that one run has to itself; it stays there
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read; what is none (a pipe, a device, a directory) is an OSError at once, where reading might never end."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "is a pipe, a socket or a device, not a file", str(path))
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """A file's bytes, if it is a file of at most `most` bytes; else an OSError.
+
+    The limit holds for what is read as well: some of Linux's own files say that they are empty and never end.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(size or most + 1) if size <= most else b""
+    if max(size, len(data)) > most:
+        raise OSError(errno.EFBIG, f"has more than {most:,} bytes, the most that is read of such a file", str(path))
+    return data
+
+
 def digest(path: Path, algorithm: str = "sha256") -> str:
     """Hex digest of a file's bytes, read in pieces."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
@@ -34,6 +63,8 @@ def refuse_existing(path: Path, *, force: bool, reuse_empty: bool = True) -> Non
 @contextmanager
 def reporting(path: Path) -> Iterator[None]:
     """Make the directory of `path`, and turn what the system refuses meanwhile into an OutputError that names it."""
+    if not is_utf8(path):
+        raise OutputError(f"{path}: is not a name in UTF-8, and the libraries that write there take no other")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield

@@ -17,7 +17,7 @@ from .data.labels import label_key, read_labels
 from .data.predictions import Predictions
 from .data.source import Source, open_source
 from .engines import load, open_model
-from .engines.base import CompileOptions, Session, SessionOptions
+from .engines.base import BATCH_TIMEOUT_S, CompileOptions, Isolation, Session, SessionOptions
 from .engines.compiler import compile_model
 from .errors import DataError, EngineUnavailableError
 from .files import digest, write_text
@@ -28,6 +28,7 @@ from .inspection import Inspection
 from .measure.bench import bench
 from .offline import MANIFEST, OfflineModel
 from .pipeline import PipelineOptions
+from .printable import printable
 from .progress import Progress, silent
 from .quantize import QuantizeOptions, Tool, quantize, require_tool
 from .recipe import Recipe, TargetSection
@@ -122,7 +123,7 @@ class _Job:
             name=recipe.name,
             started=started,
             wall_s=perf_counter() - begin,
-            recipe=str(self.path),
+            recipe=printable(str(self.path)),
             model=spec,
             opset=graph.opset,
             onnx_sha256=graph.sha256,
@@ -202,6 +203,10 @@ class _Job:
                 raise DataError(_mismatch(f"{data.images}: holds", extra, "that have no label", data.labels))
         return full.limited(data.limit)
 
+    def _isolation(self) -> Isolation | None:
+        inference = self.recipe.inference
+        return Isolation(batch_timeout=inference.batch_timeout or BATCH_TIMEOUT_S) if inference.isolate else None
+
     def _infer_options(self, session: SessionOptions | None = None) -> InferOptions:
         data = self.recipe.data
         pipeline = PipelineOptions(
@@ -260,7 +265,7 @@ class _Job:
         else:
             target = TargetSection(engine="onnxruntime")
             model = self._compile(target, batch, graph, spec, self.out / "source-model")
-            with open_model(model) as session:
+            with open_model(model, SessionOptions(isolation=self._isolation())) as session:
                 yield session, describe(model, SessionOptions())
 
     # -- one target
@@ -369,7 +374,7 @@ class _Job:
         inputs = self._real_data_inputs(source) | {"model": digest(model.path / MANIFEST), "session": asdict(session)}
 
         def work() -> None:
-            options = self._infer_options(session)
+            options = self._infer_options(replace(session, isolation=self._isolation()))
             infer(model, source, directory, options=options, existing="update", progress=self.progress)
 
         made = [directory / PREDICTIONS_FILE, directory / INFER_FILE]

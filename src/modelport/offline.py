@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from typing import Literal
 
 from pydantic import ValidationInfo, field_validator
 
-from . import __version__, files
+from . import __version__, files, limits
 from .calibration import CALIBRATION_FILE, Calibration, CalibrationRecord
 from .errors import FormatError
 from .origin import Origin
-from .schema import Record, read_text
+from .schema import Record, parse_json, read_text
 from .spec import ModelSpec, Precision
 
 MANIFEST = "manifest.json"
@@ -83,8 +83,15 @@ class Manifest(Record):
     @classmethod
     def _plain_names(cls, value: dict[str, str], _: ValidationInfo) -> dict[str, str]:
         for name in value:
-            if name != os.path.basename(name) or name in ("", ".", "..", MANIFEST):
+            if name != os.path.basename(name) or "\\" in name or name in ("", ".", "..", MANIFEST):
                 raise ValueError(f"{name!r} is not a plain file name inside the offline model")
+        return value
+
+    @field_validator("input", "output")
+    @classmethod
+    def _sane_size(cls, value: TensorSpec) -> TensorSpec:
+        if min(value.shape, default=0) < 1 or 4 * math.prod(value.shape) > limits.BATCH_BYTES:
+            raise ValueError(f"{value.name!r} has shape {list(value.shape)[:8]}, which no batch of a classifier has")
         return value
 
 
@@ -135,7 +142,10 @@ class OfflineModel:
             raise FormatError(f"{path}: is not an offline model ({what}); `modelport compile` makes one")
         _refuse_newer(manifest_path)
         manifest = Manifest.read(manifest_path)
-        found = {entry.name for entry in path.iterdir()} - {MANIFEST}
+        entries = list(path.iterdir())
+        if link := next((entry.name for entry in entries if entry.is_symlink()), None):
+            raise FormatError(f"{path}: {link!r} is a link, and an offline model holds its own files; copy them")
+        found = {entry.name for entry in entries} - {MANIFEST}
         if extra := sorted(found - set(manifest.files)):
             raise FormatError(f"{path}: holds {extra[0]!r}, which its manifest does not list; compile the model again")
         for name, expected in manifest.files.items():
@@ -161,8 +171,8 @@ class OfflineModel:
 def _refuse_newer(path: Path) -> None:
     """A newer format may have keys that this version would only call unknown."""
     try:
-        version = json.loads(read_text(path)).get("format_version")
-    except (json.JSONDecodeError, AttributeError):
+        version = parse_json(read_text(path), str(path)).get("format_version")
+    except (FormatError, AttributeError):
         return  # whatever it is, reading it as a manifest will say
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise FormatError(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from . import limits
 from .errors import DataError
+from .files import read_regular
 
 
 class Stat(Protocol):
@@ -36,8 +38,8 @@ def location(text: Path | str) -> Path | str:
 
 
 def read_bytes(origin: Origin) -> bytes:
-    """The bytes at a place, with a DataError where they cannot be read."""
+    """The bytes at a place; DataError where they cannot be read, or a path is no file or larger than any image that is decoded."""
     try:
-        return origin.read_bytes()
+        return read_regular(origin, limits.IMAGE_BYTES) if isinstance(origin, Path) else origin.read_bytes()
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}") from error

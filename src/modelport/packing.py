@@ -28,6 +28,7 @@ from .errors import DataError, FormatError, StoppedError
 from .host import usable_cores
 from .journal import JournalFile, open_journal
 from .progress import Progress, silent
+from .schema import JSON_ERRORS
 from .spec import Preprocess
 from .stopping import draining
 
@@ -140,7 +141,7 @@ class _Packing:
         for line in lines:
             try:
                 shard = Shard.parse(json.loads(line), _JOURNAL)
-            except (ValueError, FormatError):
+            except (*JSON_ERRORS, FormatError):
                 break
             path, rows = self._home / shard.name, self._rows(len(done))
             if not (path.is_file() and path.stat().st_size == shard.bytes and rows.is_file()):

@@ -21,10 +21,11 @@ from .data.decode import Decoder
 from .data.predictions import Prediction, top_classes
 from .data.source import Sample, Source
 from .engines.base import Session
-from .errors import DataError
+from .errors import DataError, InferenceError
 from .results import BadImage, Interface, StageStats
 
 _NOTHING = np.empty(0, dtype=np.int32)
+_COUNT = "--on-bad-image count lists such images and goes on"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +35,7 @@ class PipelineOptions:
     Attributes:
         readers: threads that read files.
         decoders: threads that decode and prepare.
-        count_bad_images: list an unreadable image and go on; off, it ends the run.
+        count_bad_images: list an image that cannot be read, or that the engine cannot run, and go on; off, it ends the run.
         keep_scores: keep all scores of an image, not only the highest five.
         contents: keep the sha256 of each file, so that a later run knows whether it is the same.
     """
@@ -163,13 +164,13 @@ class Pipeline:
 
         Raises:
             DataError: an image is unreadable and `count_bad_images` is off.
-            InferenceError: the engine failed.
+            InferenceError: the engine failed, or an image ends it and `count_bad_images` is off.
         """
         self._plan = enumerate(source)
         self._total = len(source)
         self._planned: _Batch | None = None
         self._row = self._size - 1  # of the image that was planned last: the next one begins a batch
-        start, cpu_before, own_before = perf_counter(), process_time(), thread_time()
+        start, cpu_before, own_before = perf_counter(), self._cpu(), thread_time()
         threads = [
             *self._start("read", self._read_images, self._read),
             *self._start("decode", self._decode_images, self._full),
@@ -182,10 +183,13 @@ class Pipeline:
                 raise self._error
         finally:
             self.wall_s = perf_counter() - start
-            self._abort()
+            self._abort(self._free, self._read, self._full, self._scored)
             for thread in threads:
                 thread.join()
-            self._share_out(process_time() - cpu_before, thread_time() - own_before)
+            self._share_out(self._cpu() - cpu_before, thread_time() - own_before)
+
+    def _cpu(self) -> float:
+        return process_time() + self._session.cpu_elsewhere_s
 
     def _share_out(self, total: float, own: float) -> None:
         """Processor time by stage. What an engine computes in threads of its own is what nobody else used."""
@@ -203,7 +207,7 @@ class Pipeline:
                 pass
             except BaseException as error:  # handed to the caller's thread, whatever it is
                 self._error = self._error or error
-                self._begin_nothing_more()
+                self._abort(self._free, self._read, self._full)  # what has scores already is still given out
             finally:
                 meter.add_cpu(thread_time())
                 output.done()
@@ -213,14 +217,9 @@ class Pipeline:
             thread.start()
         return threads
 
-    def _begin_nothing_more(self) -> None:
-        """After an error. What has been inferred is still handed out."""
-        for channel in (self._free, self._read, self._full):
+    def _abort(self, *channels: Channel) -> None:
+        for channel in channels:
             channel.abort()
-
-    def _abort(self) -> None:
-        self._begin_nothing_more()
-        self._scored.abort()
 
     def _place_next(self) -> tuple[_Batch, int, Sample, float]:
         """The next image and its place; waits for a free buffer where a batch begins."""
@@ -286,7 +285,7 @@ class Pipeline:
         except DataError as error:
             if not self._options.count_bad_images:
                 origin = batch.samples[row].origin
-                raise DataError(f"{origin}: {error}; --on-bad-image count lists such images and goes on") from error
+                raise DataError(f"{origin}: {error}; {_COUNT}") from error
             batch.array[row] = 0
             batch.errors[row] = str(error)
             return data is not error  # one that could not be read was counted there
@@ -297,11 +296,26 @@ class Pipeline:
         while True:
             batch, waited = self._full.get()
             start = perf_counter()
+            rows = [row for row in range(len(batch.samples)) if row not in batch.errors]
             with self._clock:
-                batch.scores = self._session.infer(batch.array)
+                batch.scores, failed = self._session.infer_rows(batch.array, rows)
+            self._note_failed(batch, failed)
             busy = perf_counter() - start
             blocked = self._scored.put(batch)
-            meter.add(items=1, images=len(batch.samples), busy=busy, blocked_get=waited, blocked_put=blocked)
+            meter.add(
+                items=1,
+                images=len(batch.samples),
+                failures=len(failed),
+                busy=busy,
+                blocked_get=waited,
+                blocked_put=blocked,
+            )
+
+    def _note_failed(self, batch: _Batch, failed: dict[int, str]) -> None:
+        if failed and not self._options.count_bad_images:
+            row, reason = next(iter(failed.items()))
+            raise InferenceError(f"{batch.samples[row].origin}: {reason}; {_COUNT}")
+        batch.errors |= failed
 
     def _post_batches(self) -> Iterator[Prediction]:
         """In the caller's thread: batches back in order, TopN, and the buffer set free."""
@@ -316,7 +330,7 @@ class Pipeline:
                 predictions = self._predict(batch)
                 images, failures = len(batch.samples), sum(p.error is not None for p in predictions) - len(batch.errors)
                 taken = perf_counter()
-                with suppress(Closed):  # after an error nobody needs it any more
+                with suppress(Closed):  # another stage has failed: nobody will fill it
                     self._free.put(batch)
                 yield from predictions
                 meter.add(

@@ -7,11 +7,9 @@ Python's logger class, imports torch where there is one, and starts its telemetr
 
 from __future__ import annotations
 
-import base64
 import difflib
 import logging
 import math
-import pickle
 import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -212,15 +210,25 @@ def _choose(source: Source, options: QuantizeOptions, spec: ModelSpec, batch: in
     return _Chosen(chosen, control)
 
 
-def _pickled(samples: list[Sample]) -> str:
-    """As a child can be told of them, wherever they are read from."""
-    return base64.b64encode(pickle.dumps(samples)).decode()
+def _as_files(samples: list[Sample], folder: Path) -> list[tuple[str, str, int | None]]:
+    """Name, file and class of each image, for a child; one that is no file, but in a shard or store, is copied to the folder."""
+    rows = []
+    for number, sample in enumerate(samples):
+        path = sample.origin
+        if not isinstance(path, Path):
+            path = folder / f"{number:06d}{sample.suffix}"
+            path.write_bytes(sample.read())
+        rows.append((sample.key, str(path.resolve()), sample.label))
+    return rows
 
 
 def _ask(
     graph: ClassifierGraph, spec: ModelSpec, options: QuantizeOptions, chosen: _Chosen, output: Path
 ) -> float | None:
-    """Have a child quantise; returns the drop on the control images in points, where there are any."""
+    """Have a child quantise; returns the drop on the control images in points, where there are any. `output` has its folder to itself."""
+    copies = output.parent / "calibration", output.parent / "control"
+    for folder in copies:
+        folder.mkdir()
     request = {
         "onnx": str(graph.path.resolve()),
         "output": str(output),
@@ -229,8 +237,8 @@ def _ask(
         "max_drop": options.max_drop,
         "keep_float": options.keep_float,
         "spec": spec.jsonable(),
-        "calibration": _pickled(chosen.calibration),
-        "control": _pickled(chosen.control),
+        "calibration": _as_files(chosen.calibration, copies[0]),
+        "control": _as_files(chosen.control, copies[1]),
     }
     try:
         drop = child.ask("modelport.quantizers", request)["drop"]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import logging
-import pickle
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +18,7 @@ from .errors import CompileError, DataError, EngineUnavailableError, ModelportEr
 from .graph import ClassifierGraph, read_classifier
 from .host import fingerprint
 from .spec import ModelSpec
+from .telemetry import refuse_reporter
 
 _ERRORS_ONLY = 3
 Feed = dict[str, np.ndarray]
@@ -75,8 +73,6 @@ class _Work:
 
 def _nncf(work: _Work) -> onnx.ModelProto:
     """NNCF's post-training quantisation; with a largest drop, layers go back to floating point until it holds."""
-    # Without this module neither NNCF nor OpenVINO has telemetry; with it, importing NNCF alone writes a client id.
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     import nncf
 
     nncf.set_log_level(logging.ERROR)
@@ -151,8 +147,8 @@ def _saturates() -> bool:
     return host.machine in ("x86_64", "AMD64") and not any("vnni" in feature for feature in host.features)
 
 
-def _batches(pickled: str, size: int) -> list[Batch]:
-    samples: list[Sample] = pickle.loads(base64.b64decode(pickled))  # of our own parent
+def _batches(rows: list[tuple[str, str, int | None]], size: int) -> list[Batch]:
+    samples = [Sample(key, Path(path), label) for key, path, label in rows]
     return [tuple(samples[start : start + size]) for start in range(0, len(samples), size)]
 
 
@@ -193,4 +189,5 @@ def _quantize(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    refuse_reporter()
     child.answer(_quantize)

@@ -7,14 +7,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
 from .errors import CheckpointError, DataError, FormatError
 from .origin import location
 from .results import ReferenceAccuracy
 from .results.performance import target_name
-from .schema import Record, read_yaml
+from .schema import Record, parse_yaml, read_yaml
 from .spec import Precision, Preprocess
 
 Positive = Annotated[int, Field(ge=1)]
@@ -168,6 +167,24 @@ class PerformanceSection(Record):
     warmup: Annotated[int, Field(ge=0)] = 3
 
 
+class InferenceSection(Record):
+    """How the real-data runs of offline models are made.
+
+    Attributes:
+        isolate: in a process of the engine's own: an image that crashes or hangs it is counted as `data.on_bad_image` says.
+        batch_timeout: seconds after which a batch of such a run hangs.
+    """
+
+    isolate: bool = False
+    batch_timeout: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _only_isolated_batches_can_be_ended(self) -> Self:
+        if self.batch_timeout and not self.isolate:
+            raise ValueError("batch_timeout goes with isolate: only a process of its own can be ended when it hangs")
+        return self
+
+
 class InspectSection(Record):
     """What the report shows of the inside of each target. Both cost time.
 
@@ -193,6 +210,7 @@ class Recipe(Record):
     calibration: CalibrationSection | None = None
     targets: Annotated[tuple[TargetSection, ...], Field(min_length=1)]
     accuracy: AccuracySection = AccuracySection()
+    inference: InferenceSection = InferenceSection()
     performance: PerformanceSection = PerformanceSection()
     inspect: InspectSection = InspectSection()
 
@@ -270,10 +288,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise FormatError(f"--set {text!r}: expected key=value, such as performance.rounds=5")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise FormatError(f"--set {text!r}: the value is not valid YAML") from error
+    return key, parse_yaml(value, f"--set {text!r}")
 
 
 def _set(data: dict[str, Any], key: str, value: Any, path: Path) -> None:
@@ -290,7 +305,8 @@ def _set(data: dict[str, Any], key: str, value: Any, path: Path) -> None:
 
 def _resolved(section: Record, base: Path, *names: str) -> Record:
     """Relative paths made relative to the working directory, `~` expanded."""
-    found = {name: value.expanduser() for name in names if isinstance(value := getattr(section, name), Path)}
+    given = {name: value for name in names if isinstance(value := getattr(section, name), Path)}
+    found = {name: Path(os.path.expanduser(value)) for name, value in given.items()}  # leaves another's ~NAME as it is
     return section.model_copy(
         update={
             name: value if value.is_absolute() else Path(os.path.normpath(base / value))

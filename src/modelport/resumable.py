@@ -113,7 +113,13 @@ class _Run:
         if left or before is None:
             figures = self._infer(left)
         else:  # only names or labels have changed
-            figures = Figures(e2e=before.e2e, interface=before.interface, stages=before.stages, hygiene=before.hygiene)
+            figures = Figures(
+                e2e=before.e2e,
+                interface=before.interface,
+                stages=before.stages,
+                hygiene=before.hygiene,
+                restarts=before.restarts,
+            )
         return self._finish(figures, self._total - left)
 
     def _read_before(self) -> InferResult | None:
@@ -161,6 +167,7 @@ class _Run:
             interface=pipeline.interface,
             stages=pipeline.stages,
             hygiene=watched.hygiene,
+            restarts=self._session.restarts,
         )
 
     def _finish(self, figures: Figures, kept: int) -> InferResult:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from . import files
+from . import files, limits
 from .errors import FormatError
+
+# What json.loads raises: it is no JSON or no UTF-8, has a number of thousands of digits, or is nested a thousand deep.
+JSON_ERRORS = (ValueError, RecursionError)
 
 
 class Record(BaseModel):
@@ -36,7 +41,7 @@ class Record(BaseModel):
         """
         try:
             text = json.dumps(data)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise FormatError(f"{where}: holds a value that is not plain text, number or list: {error}") from error
         return cls._validated(text, where)
 
@@ -57,25 +62,73 @@ class Record(BaseModel):
             raise FormatError(f"{where}: {_explain(cls, error)}") from error
 
 
-def read_text(path: Path) -> str:
-    """Text of a UTF-8 file, with a FormatError that names the file where it cannot be read."""
+def read_text(path: Path, most: int = limits.TEXT_BYTES) -> str:
+    """Text of a UTF-8 file of `most` bytes, with a FormatError that names the file where it cannot be read."""
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        data = files.read_regular(path, most)
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror or error}") from error
+    try:
+        return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}: is not UTF-8 text (byte {error.start})") from error
 
 
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines of a text file that are not blank, without blanks around them, numbers from 1."""
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if len(line) > limits.LINE_CHARACTERS:
+            raise FormatError(f"{path}:{number}: has {len(line):,} characters, more than {limits.LINE_CHARACTERS:,}")
+        if line.strip():
+            yield number, line.strip()
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Plain values of a JSON text; one that is nested too deep, or holds an absurd number, is a FormatError as well."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{where}: not valid JSON: {error}") from error
+
+
 def read_yaml(path: Path) -> Any:
     """Plain values of a YAML file, safe-loaded."""
+    return parse_yaml(read_text(path, limits.YAML_BYTES), str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Plain values of a YAML text, safe-loaded.
+
+    Raises:
+        FormatError: it is not YAML, or its aliases would multiply its values beyond measure.
+    """
     try:
-        return yaml.safe_load(read_text(path))
+        return _Loader(text).get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date or number that cannot be is a ValueError
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise FormatError(f"{path}: not valid YAML: {place}{problem}") from error
+        raise FormatError(f"{where}: not valid YAML: {place}{problem}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which counts what aliases and merges stand for before it builds any of it."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None and (count := _values(node, {})) > limits.YAML_VALUES:
+            raise ValueError(f"its aliases stand for {count:.3g} values, more than {limits.YAML_VALUES:,}")
+        return node
+
+
+def _values(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for. One that contains itself counts as nothing there; it is refused later."""
+    if id(node) not in known:
+        known[id(node)] = 0
+        children = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
+        inner = () if isinstance(node, yaml.ScalarNode) else children
+        known[id(node)] = 1 + sum(_values(child, known) for child in inner)
+    return known[id(node)]
 
 
 def _explain(record: type[BaseModel], error: ValidationError) -> str:

@@ -10,10 +10,12 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from . import limits
 from .schema import Record
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_Side = Annotated[int, Field(ge=1, le=limits.INPUT_SIDE)]
 
 
 class Precision(StrEnum):
@@ -64,7 +66,7 @@ class Preprocess(Record):
         color_order: channel order that the network was trained with.
     """
 
-    input_size: tuple[Annotated[int, Field(ge=1, le=4)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+    input_size: tuple[Annotated[int, Field(ge=1, le=4)], _Side, _Side]
     crop_pct: Annotated[float, Field(gt=0, le=2)] = 0.875
     crop_mode: CropMode = CropMode.CENTER
     interpolation: Interpolation = Interpolation.BILINEAR
@@ -110,6 +112,6 @@ class ModelSpec(Record):
     """
 
     arch: str
-    num_classes: Annotated[int, Field(ge=1)]
+    num_classes: Annotated[int, Field(ge=1, le=limits.CLASSES)]
     checkpoint_sha256: str | None = None
     preprocess: Preprocess

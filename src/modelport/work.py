@@ -96,6 +96,7 @@ def run_work(
         interface=pipeline.interface,
         stages=pipeline.stages,
         hygiene=watched.hygiene,
+        restarts=session.restarts,
     )
     checked = sample.compare(session, preprocess) if sample is not None else None
     return describe_run(work, figures, bad, checked)
@@ -103,12 +104,13 @@ def run_work(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figures:
-    """How fast a run was."""
+    """How fast a run was, and how often the engine's own process was started again; None where it had none."""
 
     e2e: EndToEnd
     interface: Interface
     stages: tuple[StageStats, ...]
     hygiene: Hygiene | None
+    restarts: int | None
 
 
 def describe_run(
@@ -129,6 +131,7 @@ def describe_run(
         bad_images=tuple(bad),
         environment=environment(),
         hygiene=figures.hygiene,
+        restarts=figures.restarts,
         preprocessing=work.options.preprocessing,
         fast_check=checked,
         calibrated_with=work.calibrated_with,

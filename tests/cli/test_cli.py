@@ -185,7 +185,10 @@ def test_doctor_tries_every_engine() -> None:
         ),
         (["infer", "{road}/offline", "--images", "{tmp}", "-o", "{tmp}/o"], "holds no images"),
         (["infer", "{road}/offline", "--images", "{tmp}/none", "-o", "{tmp}/o"], "no such file or folder"),
-        (["infer", "{road}/offline", "--images", "{road}/pictures", "-o", "{road}/out"], "exists already"),
+        (
+            ["infer", "{road}/offline", "--images", "{road}/pictures", "--limit", "1", "-o", "{road}/out"],
+            "finished run",
+        ),
         (["infer", "{road}/offline", "--images", "{road}/pictures", "--force", "-o", "{road}"], "holds other files"),
         (["evaluate", "{road}/out", "--labels", "{tmp}/none.txt"], "none.txt: cannot be read"),
         (["evaluate", "{road}", "--labels", "{road}/labels.txt"], "infer.json: cannot be read"),
@@ -216,11 +219,12 @@ def test_a_compiler_that_dies_is_an_error_message(road: Path, tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_an_engine_that_fails_leaves_no_output(road: Path, tmp_path: Path) -> None:
+def test_an_engine_that_fails_leaves_no_result_and_the_same_command_goes_on(road: Path, tmp_path: Path) -> None:
     succeed("compile", road / "tiny.onnx", "--engine", "null", "--batch-size", 2, "-o", tmp_path / "null")
     words = ["infer", tmp_path / "null", "--images", road / "pictures", "-o", tmp_path / "out"]
     assert "the null engine failed" in fail(*words, env={"MODELPORT_NULL_FAULT": "infer-raise:3"})
-    assert {path.name for path in tmp_path.iterdir()} == {"null"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {".parts"}
+    assert succeed(*words)["kept"] == 4
 
 
 def test_a_failed_gate_exits_3(road: Path, tmp_path: Path) -> None:

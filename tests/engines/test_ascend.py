@@ -6,7 +6,6 @@ Nothing here has ever run on a device.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -245,7 +244,7 @@ def test_a_runtime_that_crashes_is_an_error_and_not_our_end(ascend, compiled, mo
 
     with engines.open_model(model) as session:
         for _ in range(2):  # and again, rather than waiting for ever
-            with pytest.raises(InferenceError, match=rf"process for device 0 died \(exit code -{signal.SIGSEGV:d}\)"):
+            with pytest.raises(InferenceError, match=r"process for device 0 died \(SIGSEGV\)"):
                 session.infer(models.images(1))
 
 

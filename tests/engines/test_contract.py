@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import models
@@ -16,7 +17,8 @@ import pytest
 from chips import engine_options
 
 from modelport import engines
-from modelport.engines.base import SessionOptions
+from modelport.engines import open_model
+from modelport.engines.base import Isolation, Session, SessionOptions
 from modelport.engines.compiler import compile_model
 from modelport.errors import CompileError, EngineUnavailableError, FormatError, InferenceError
 from modelport.files import digest
@@ -32,6 +34,7 @@ EXPECTED = {
 }
 TOLERANCE = {Precision.F32: 1e-5, Precision.FP16: 1e-2}
 _RUNTIMES = {"ascend": ("ascend-ais_bench", "ascend-aclruntime")}  # one engine, two ways to run
+_ISOLATED = ["null-isolated", "onnxruntime-isolated"]  # the others: test_isolated.py
 
 
 def every(*without: str) -> list[str]:
@@ -47,10 +50,17 @@ def installed(way: str, require_engine, ascend) -> str:
     return name
 
 
-@pytest.fixture(params=every())
-def engine(request, require_engine, ascend) -> str:
-    """Each engine in turn."""
+@pytest.fixture(params=[*every(), *_ISOLATED])
+def engine(request, require_engine, ascend, monkeypatch) -> str:
+    """Each engine in turn; also in a process of its own, which must make no difference."""
+    if request.param in _ISOLATED:
+        monkeypatch.setattr(engines, "open_model", open_isolated)
     return installed(request.param, require_engine, ascend)
+
+
+def open_isolated(model: OfflineModel | Path | str, options: SessionOptions | None = None) -> Session:
+    """`engines.open_model`, asking for a process of its own."""
+    return open_model(model, replace(options or SessionOptions(), isolation=Isolation()))
 
 
 @pytest.fixture(params=every("null"))

@@ -82,7 +82,7 @@ MALFORMED = {
     ),
     "unknown operator": (models.unknown_operator(), "is not a valid ONNX graph: .*Teleport"),
     "dangling input": (models.dangling_input(), "is not a valid ONNX graph: .*nothing"),
-    "metadata not JSON": (models.classifier(spec="{arch: tiny"), "metadata modelport.model is not JSON"),
+    "metadata not JSON": (models.classifier(spec="{arch: tiny"), "metadata modelport.model: not valid JSON"),
     "metadata misspelt": (
         models.classifier(spec=SPEC.model_dump_json().replace("crop_pct", "crop_pc")),
         r"metadata modelport.model: preprocess.crop_pc: unknown key, did you mean 'crop_pct'\?",

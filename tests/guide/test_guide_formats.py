@@ -106,7 +106,7 @@ class TestDump:
             ("x_1.txt", b"1 2 three\n", r"x_1\.txt:1: expected scores separated by single spaces, got 'three'"),
             ("x_1.txt", b"", r"x_1\.txt: holds no scores"),
             ("x_1.bin", b"12345", r"x_1\.bin: holds 5 bytes, which is no number of float32"),
-            ("x_0.npy", b"no array", r"x_0\.npy: is not a NumPy array"),
+            ("x_0.npy", b"no array", r"x_0\.npy: cannot be read as a NumPy array"),
         ],
     )
     def test_malformed(self, tmp_path: Path, name: str, content: bytes, message: str) -> None:

@@ -13,6 +13,7 @@ import click
 
 from .. import __version__
 from ..errors import ModelportError, StoppedError
+from ..printable import printable
 from .lazy import LazyGroup
 
 _COMMANDS = {  # name: module in this package that defines `command`; in the order of a model's way
@@ -64,7 +65,7 @@ _INTERRUPTED = (
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        return f"modelport: {level}{record.getMessage()}"
+        return f"modelport: {level}{printable(record.getMessage())}"
 
 
 def main() -> None:
@@ -75,10 +76,10 @@ def main() -> None:
     try:
         code = cli.main(standalone_mode=False, prog_name="modelport")
     except StoppedError as stopped:
-        print(f"modelport: {stopped}", file=sys.stderr)
+        print(f"modelport: {printable(str(stopped))}", file=sys.stderr)
         code = 130
     except ModelportError as error:
-        print(f"modelport: error: {error}", file=sys.stderr)
+        print(f"modelport: error: {printable(str(error))}", file=sys.stderr)
         code = 1
     except click.ClickException as error:
         error.show()

@@ -37,29 +37,46 @@ if TYPE_CHECKING:
 )
 @click.option("--decoders", type=click.IntRange(min=1), help="Threads that decode; all cores if left out.")
 @session_options
+@click.option(
+    "--isolate",
+    is_flag=True,
+    help="Run the engine in a process of its own: an image that crashes or hangs it is listed, the others are classified.",
+)
+@click.option(
+    "--batch-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="With --isolate: a batch that takes longer hangs; 60 if left out.",
+)
 @click.option("-o", "--output", type=PATH, required=True, help="Directory for predictions.parquet and infer.json.")
 @force_option
 @json_option
 def command(
     model: Path, images: Path, labels: Path | None, limit: int | None, scores: bool, on_bad_image: str,
     preprocessing: Literal["exact", "fast"], decoders: int | None,
-    streams: int | None, threads: int | None, devices: tuple[int, ...], output: Path, force: bool, as_json: bool,
+    streams: int | None, threads: int | None, devices: tuple[int, ...], isolate: bool, batch_timeout: float | None,
+    output: Path, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Classify images with an offline model.
 
     Predictions are in input order, one row per image; what could not be read is a row with its reason. Killed or stopped,
     the same command goes on where it was; where images have changed since, only their batches are done again.
     """
-    from ..engines.base import SessionOptions
+    from ..engines.base import BATCH_TIMEOUT_S, Isolation, SessionOptions
     from ..host import usable_cores
     from ..inference import infer
     from ..pipeline import PipelineOptions
     from ..report.rows import Table, stages
     from ..work import InferOptions
 
+    if batch_timeout and not isolate:
+        raise click.UsageError(
+            "--batch-timeout goes with --isolate: only a process of its own can be ended when it hangs"
+        )
+    isolation = Isolation(batch_timeout=batch_timeout or BATCH_TIMEOUT_S) if isolate else None
     options = InferOptions(
         limit=limit,
-        session=SessionOptions(streams=streams, threads=threads, devices=devices),
+        session=SessionOptions(streams=streams, threads=threads, devices=devices, isolation=isolation),
         pipeline=PipelineOptions(
             decoders=decoders or usable_cores(), count_bad_images=on_bad_image == "count", keep_scores=scores
         ),

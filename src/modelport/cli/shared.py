@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..natural import natural
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -68,10 +70,10 @@ def session_options(command: F) -> F:
 
 def device_numbers(_: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
     """Numbers with commas between, such as `0,1,2,3`."""
-    parts = [part.strip() for part in value.split(",")]
-    if not all(part.isdecimal() for part in parts) or len({int(part) for part in parts}) < len(parts):
+    found = tuple(natural(part.strip()) for part in value.split(","))
+    if None in found or len(set(found)) < len(found):
         raise click.BadParameter(f"{value!r}: expected different numbers from 0, such as 0 or 0,1,2,3", param=parameter)
-    return tuple(int(part) for part in parts)
+    return found
 
 
 def preprocess_options(command: F) -> F:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..natural import natural
 from .shared import IMAGES, PRECISIONS, preprocess_options, read_preprocess
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ def _list(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Paramete
 
 
 def _number(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
+    if not (number := natural(text)):
         raise ValueError("expected whole numbers from 1 with commas between, such as 1,4,8")
-    return int(text)
+    return number
 
 
 def _threads(text: str) -> int | None:

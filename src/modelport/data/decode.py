@@ -14,12 +14,15 @@ from threading import Lock
 import numpy as np
 from PIL import Image
 
+from .. import limits
 from ..errors import DataError
+from ..printable import printable
 from ..spec import ColorOrder, Preprocess
 from .resize import fit_exact
 from .source import PIXELS_SUFFIX, RAW_SUFFIX, Sample
 
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # MPO files open as JPEG
+_SCAN = b"\xff\xda"  # JPEG's marker of a scan; compressed pixels never hold it
 Image.init()  # registers every format now, not lazily from several threads at once
 
 
@@ -73,7 +76,7 @@ class Decoder:
             image = open_image(data)
             try:
                 image = self._decode(image, data)
-            except _PILLOW_ERRORS as error:
+            except Exception as error:  # Pillow's plugins raise whatever their code meets in a damaged file
                 raise DataError(_reason(error, data)) from error
         return np.asarray(self._fit(image, self.preprocess))
 
@@ -131,16 +134,6 @@ class _QuietPillow:
 
 
 _quiet_pillow = _QuietPillow()
-_PILLOW_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    EOFError,
-    Image.DecompressionBombError,
-)
 
 
 def require_pixels_for(sample: Sample, preprocess: Preprocess) -> None:
@@ -165,13 +158,15 @@ def open_image(data: bytes) -> Image.Image:
     try:
         # Between its limit and twice that Pillow only warns; here both are errors.
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    except _PILLOW_ERRORS as error:
+    except Exception as error:  # Pillow's plugins raise whatever their code meets in a damaged file
         raise DataError(_reason(error, data)) from error
     width, height = image.size
     if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
         raise DataError(
             f"{width}x{height} pixels are over the safe limit of {Image.MAX_IMAGE_PIXELS} (a decompression bomb?)"
         )
+    if image.format in ("JPEG", "MPO") and (scans := data.count(_SCAN)) > limits.JPEG_SCANS:
+        raise DataError(f"has {scans} scans, more than {limits.JPEG_SCANS} (made to take for ever?)")
     return image
 
 
@@ -180,4 +175,4 @@ def _reason(error: Exception, data: bytes) -> str:
         return f"is not an image that Pillow can read (begins with {data[:12]!r})"
     if isinstance(error, Image.DecompressionBombError):
         return f"is too large to be decoded safely: {error}"
-    return f"is damaged: {error}"
+    return f"is damaged: {printable(str(error)) or type(error).__name__}"

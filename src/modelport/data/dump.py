@@ -13,13 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import limits
 from ..errors import DataError, FormatError
 from ..progress import Progress, silent
+from .npy import read_npy
 from .predictions import TOP, Predictions, top_classes
 
 SUFFIXES = (".txt", ".bin", ".npy")
 MARKER = ".modelport-dump"  # in directories that were written here, which may therefore be replaced
-_NAME = re.compile(r"(?P<stem>.+)_(?P<k>\d+)")
+_NAME = re.compile(r"(?P<stem>.+)_(?P<k>\d{1,9})")
 
 
 def write_scores(directory: Path, stem: str, k: int, scores: np.ndarray, suffix: str) -> None:
@@ -110,7 +112,7 @@ def _choose(directory: Path) -> dict[str, Path]:
 
 def _parse(path: Path) -> tuple[str, int] | None:
     match = _NAME.fullmatch(path.stem)
-    return (match["stem"], int(match["k"])) if match and path.suffix in SUFFIXES else None
+    return (match["stem"], int(match["k"])) if match and path.suffix in SUFFIXES and path.is_file() else None
 
 
 def _read_top(path: Path) -> tuple[np.ndarray, int, str | None]:
@@ -132,6 +134,10 @@ def read_scores(path: Path) -> np.ndarray:
     """
     readers: dict[str, Callable[[Path], np.ndarray]] = {".txt": _read_txt, ".bin": _read_bin, ".npy": _read_npy}
     try:
+        if path.stat().st_size > limits.SCORES_BYTES:
+            raise FormatError(
+                f"{path}: is larger than {limits.SCORES_BYTES // limits.MIB} MiB, which no image's scores are"
+            )
         scores = readers[path.suffix](path)
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -158,10 +164,7 @@ def _read_bin(path: Path) -> np.ndarray:
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise FormatError(f"{path}: is not a NumPy array of numbers: {error}") from error
+    array = read_npy(path)
     if array.dtype.kind not in "fiu":
         raise FormatError(f"{path}: holds {array.dtype}, expected numbers")
     return array.ravel().astype(np.float32)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from ..errors import DataError, FormatError
-from ..schema import read_text
+from ..natural import natural
+from ..printable import printable
+from ..schema import parse_json, read_lines, read_text
 
 
 def label_key(name: str) -> str:
-    """The name under which an image's label is looked up: up to the first dot of its file name, class folder kept."""
-    folder, slash, file = name.rpartition("/")
+    """The name under which an image's label is looked up: up to the first dot of its file name, class folder kept, printable."""
+    folder, slash, file = printable(name).rpartition("/")
     return folder + slash + file.partition(".")[0]
 
 
@@ -28,16 +29,15 @@ def read_labels(path: Path | str) -> dict[str, int]:
     if path.is_dir():
         return _read_json_labels(path)
     labels: dict[str, int] = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        name, _, text = line.strip().rpartition(" ")
-        if not name or not text.isdecimal():
-            raise FormatError(f"{path}:{number}: expected `name class` with a class from 0, got {line.strip()[:80]!r}")
+    for number, line in read_lines(path):
+        name, _, text = line.rpartition(" ")
+        label = natural(text)
+        if not name or label is None:
+            raise FormatError(f"{path}:{number}: expected `name class` with a class from 0, got {line[:80]!r}")
         key = label_key(name.strip())
         if key in labels:
             raise FormatError(f"{path}:{number}: {key!r} is labelled a second time")
-        labels[key] = int(text)
+        labels[key] = label
     if not labels:
         raise FormatError(f"{path}: holds no labels; expected lines of `name class`")
     return labels
@@ -46,9 +46,10 @@ def read_labels(path: Path | str) -> dict[str, int]:
 def _read_json_labels(directory: Path) -> dict[str, int]:
     labels: dict[str, int] = {}
     for path in sorted(directory.glob("*.json")):
+        values = parse_json(read_text(path), str(path))
         try:
-            label = json.loads(read_text(path))["image"]["annotations"][0]["category_id"]
-        except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
+            label = values["image"]["annotations"][0]["category_id"]
+        except (KeyError, IndexError, TypeError) as error:
             raise FormatError(f"{path}: expected image.annotations[0].category_id, found none ({error})") from error
         if not isinstance(label, int) or isinstance(label, bool) or label < 0:
             raise FormatError(f"{path}: image.annotations[0].category_id is {label!r}, expected a class from 0")

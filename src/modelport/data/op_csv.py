@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import FormatError
+from ..natural import natural
 from ..results import OperatorFacts, OperatorTensor
 from ..schema import read_text
 from ..spec import Precision
@@ -34,6 +35,8 @@ _PRECISIONS = {"f32": Precision.F32, "f16": Precision.FP16, "bf16": Precision.BF
 # Our shapes are in the order NCHW, msprof's as they are stored.
 TO_LOGICAL = {"NHWC": (0, 3, 1, 2), "HWCN": (3, 2, 0, 1)}
 _NANOSECONDS = 100  # as many times longer than the operators is a span in nanoseconds, where the header has no unit
+_START_DIGITS = 24  # nanoseconds since 1970 have 19
+_MOST_AXES, _DIMENSION_DIGITS = 16, 9
 log = logging.getLogger("modelport")
 
 
@@ -179,11 +182,19 @@ def _start(cells: dict[str, str], where: str) -> Decimal | None:
     """In whatever unit; as a decimal, since microseconds since 1970 leave no digits for their fractions in a float."""
     for name in ("Task Start Time(us)", "Task Start Time(ns)", "Task Start Time"):
         if (text := cells.get(name, ABSENT)) not in ("", ABSENT):
-            try:
-                return Decimal(text)
-            except InvalidOperation:
-                raise FormatError(f"{where}: {name} is {text[:40]!r}, expected a number") from None
+            if (start := _decimal(text)) is None:
+                raise FormatError(f"{where}: {name} is {text[:40]!r}, expected a number")
+            return start
     return None
+
+
+def _decimal(text: str) -> Decimal | None:
+    """A number with which can be computed; None where it is none, not finite, or of no time that ever was."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        return None
+    return value if value.is_finite() and value.adjusted() < _START_DIGITS else None
 
 
 def _number(text: str, where: str, name: str) -> float:
@@ -216,8 +227,7 @@ def _device(path: Path, rows: Sequence[_Row]) -> int:
         found = {match["device"] for match in named if match and match["device"]}
     if len(found) > 1:
         raise FormatError(f"{path}: is of devices {', '.join(sorted(found))}: give the op_summary file of one device")
-    text = next(iter(found), "0")
-    return int(text) if text.isdecimal() else 0
+    return natural(next(iter(found), "0")) or 0
 
 
 def _facts(row: _Row) -> OperatorFacts:
@@ -245,7 +255,7 @@ def _tensors(row: _Row, side: str) -> tuple[OperatorTensor, ...]:
 
 def _tensor(row: _Row, text: str, dtype: str, layout: str) -> OperatorTensor:
     try:
-        shape = tuple(int(part) for part in text.split(",") if part.strip())
+        shape = _shape(text)
     except ValueError:
         raise FormatError(f"{row.where}: a shape is {text[:40]!r}, expected numbers with commas between") from None
     name = dtype.upper().removeprefix("DT_")
@@ -255,6 +265,14 @@ def _tensor(row: _Row, text: str, dtype: str, layout: str) -> OperatorTensor:
     return OperatorTensor(
         shape=shape, dtype=DTYPES.get(_OTHER_NAMES.get(name, name), name.lower()), layout=layout or None
     )
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    """Numbers with commas between; ValueError where it is none that a tensor has, and whose product no float could hold."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if len(parts) > _MOST_AXES or any(len(part) > _DIMENSION_DIGITS for part in parts):
+        raise ValueError(text)
+    return tuple(map(int, parts))
 
 
 def _spread(text: str, count: int) -> list[str]:

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from .. import files
 from ..errors import FormatError
 from ..journal import JournalFile, open_journal
-from ..schema import Record
+from ..schema import JSON_ERRORS, Record
 from .predictions import Prediction, as_table
 from .source import Source
 
@@ -242,7 +242,7 @@ def _read(journal: JournalFile) -> tuple[Subject | None, list[Part | Finished]]:
         values = [json.loads(line) for line in journal.lines]
         subject = Subject.parse(values[0], str(journal.path))
         lines = [_line(value, f"{journal.path}:{number}") for number, value in enumerate(values[1:], start=2)]
-    except (ValueError, FormatError) as error:
+    except (*JSON_ERRORS, FormatError) as error:
         log.warning("%s: is damaged (%s); what it lists is done again", journal.path, error)
         return None, []
     return subject, lines

@@ -68,22 +68,42 @@ class Predictions:
         """
         with _reading(path):
             table = pq.read_table(path)
+            classes = _checked(table.schema)
+            _refuse_nameless(table["key"])
             errors = table["error"].to_pylist()
             good = np.array([error is None for error in errors], dtype=bool)
             top = _top(table["top"].combine_chunks(), good)
             scores = None
             if "scores" in table.column_names:
-                scores = np.full((len(good), int(table.schema.metadata[b"classes"])), np.nan, dtype=np.float32)
-                scores[good] = _rows(table["scores"].combine_chunks(), int(good.sum())) if good.any() else 0
+                # Takes no memory, whatever number of classes the file promises.
+                scores = np.broadcast_to(np.float32(np.nan), (len(good), classes))
+                if good.any():
+                    rows = _rows(table["scores"].combine_chunks(), int(good.sum())).reshape(-1, classes)
+                    scores = np.full((len(good), classes), np.nan, dtype=np.float32)
+                    scores[good] = rows
             return cls(table["key"].to_pylist(), table["label"].to_pylist(), top, errors, scores)
 
     @property
     def decisions(self) -> Decisions:
         """What counting needs of them."""
         labels = np.array([-1 if label is None else label for label in self.labels], dtype=np.int64)
-        return Decisions(
-            self.keys, labels, self.top, np.array([error is not None for error in self.errors], dtype=bool)
-        )
+        failed = np.array([error is not None for error in self.errors], dtype=bool)
+        return Decisions(self.keys, labels, self.top, failed)
+
+
+def _checked(found: pa.Schema) -> int:
+    """Width of the model's output that a file's metadata tells, after comparing its columns with ours."""
+    classes = int((found.metadata or {})[b"classes"])
+    wanted = schema(classes, all_scores="scores" in found.names)
+    for name in set(wanted.names) - {"sha256"}:  # earlier files lack it
+        if found.field(name).type != wanted.field(name).type:
+            raise ValueError(f"column {name} is {found.field(name).type}, expected {wanted.field(name).type}")
+    return classes
+
+
+def _refuse_nameless(keys: pa.ChunkedArray | pa.Array) -> None:
+    if keys.null_count:
+        raise ValueError("an image has no name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +131,7 @@ def read_decisions(path: Path, rows: int = 1 << 16) -> Iterator[Decisions]:
     """
     with _reading(path), pq.ParquetFile(path) as file:
         for batch in file.iter_batches(rows, columns=["key", "label", "top", "error"]):
+            _refuse_nameless(batch["key"])
             good = batch["error"].is_null().to_numpy(zero_copy_only=False)
             labels = batch["label"].fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
             yield Decisions(batch["key"].to_pylist(), labels, _top(batch["top"], good), ~good)
@@ -123,7 +144,7 @@ def classes_of(path: Path) -> int:
         FormatError: it is missing or no predictions file.
     """
     with _reading(path):
-        return int(pq.read_schema(path).metadata[b"classes"])
+        return _checked(pq.read_schema(path))
 
 
 @contextmanager
@@ -132,8 +153,9 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise FormatError(f"{path}: no such file; `modelport infer` writes it") from error
-    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
-        raise FormatError(f"{path}: is not a predictions file: {str(error).splitlines()[0]}") from error
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FormatError(f"{path}: is not a predictions file: {reason}") from error
 
 
 def _top(column: pa.Array, good: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 
 from ..errors import DataError
 from ..origin import Origin, read_bytes
+from ..printable import printable
 from .labels import label_key
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
@@ -23,7 +24,8 @@ class Sample:
     """One image to classify. It reads itself, wherever it is.
 
     Attributes:
-        key: its name in results, unique in a source: the file's name, with the class folder before it where there is one.
+        key: its name in results, unique in a source and printable: the file's name, with the class folder before it where
+            there is one.
         origin: where its bytes are.
         label: its class, if known.
         sha256: of its bytes, where an index states it: what is read is held against it.
@@ -123,7 +125,7 @@ def open_source(path: Path | str) -> Source:
     if not samples:
         kinds = ", ".join(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES)
         raise DataError(f"{path}: holds no images (looked for {kinds}, here and one folder down)")
-    return Source(str(path), samples)
+    return Source(printable(str(path)), samples)
 
 
 def stream_source(path: Path | str, images: int = PIECE) -> Iterator[Source]:
@@ -136,18 +138,13 @@ def stream_source(path: Path | str, images: int = PIECE) -> Iterator[Source]:
     """
     samples = _unlike(path, _planned(path))
     while piece := tuple(islice(samples, images)):
-        yield Source(str(path), piece)
+        yield Source(printable(str(path)), piece)
 
 
 def _planned(path: Path | str) -> Iterator[Sample]:
     from .sources import plan  # which is built on this module
 
     return plan(path)
-
-
-def writable(name: str) -> str:
-    """A name that can be written as UTF-8: bytes that are none are shown as escapes."""
-    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _state(origin: Origin) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import subprocess
 import sys
 import tempfile
@@ -13,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EngineUnavailableError, InferenceError
+from ..child import ending, last_line
+from ..errors import EngineDiedError, EngineUnavailableError, InferenceError
 from ..offline import OfflineModel, TensorSpec
+from .shared_memory import shared_file
 
 _WORKER = Path(__file__).with_name("ascend_worker.py")
-_SHARED_MEMORY = Path("/dev/shm")
 _CLOSING_S = 10
 _log = logging.getLogger(__name__)
 
@@ -28,21 +30,24 @@ class Device:
     def __init__(self, number: int, om: Path, tensor: TensorSpec) -> None:
         self.number, self.runtime = number, ""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
-        folder = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
-        self._buffer = tempfile.NamedTemporaryFile(prefix="modelport-", dir=folder)  # noqa: SIM115 - likewise
-        self._input = np.memmap(self._buffer.name, tensor.dtype, "w+", shape=tensor.shape)
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", _WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
-        )
-        self._send(
-            {
-                "device": number,
-                "model": str(om.resolve()),
-                "buffer": self._buffer.name,
-                "dtype": tensor.dtype,
-                "shape": tensor.shape,
-            }
-        )
+        with shared_file(math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize) as memory:
+            self._input = np.memmap(memory, tensor.dtype, "r+", shape=tensor.shape)
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", _WORKER],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                pass_fds=[memory.fileno()],
+            )
+            self._send(
+                {
+                    "device": number,
+                    "model": str(om.resolve()),
+                    "memory": memory.fileno(),
+                    "dtype": tensor.dtype,
+                    "shape": tensor.shape,
+                }
+            )
 
     def wait_until_ready(self, model: OfflineModel) -> None:
         """Wait for the model to be loaded.
@@ -64,7 +69,6 @@ class Device:
         if other:
             _log.warning("%s: %s; it opened all the same", model.path, chips)
         self.runtime = reply["ready"]
-        self._buffer.close()  # both sides have mapped it; nothing is left behind whatever happens
 
     def infer(self, batch: np.ndarray, where: str) -> np.ndarray:
         """Run one batch; `where` names the model in errors."""
@@ -90,7 +94,6 @@ class Device:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._buffer.close()
         self._errors.close()
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -105,12 +108,12 @@ class Device:
             return json.loads(line)
         raise self._died(where)
 
-    def _died(self, where: str) -> InferenceError:
+    def _died(self, where: str) -> EngineDiedError:
         code = self._process.wait()
         self._errors.seek(0)
-        last = self._errors.read().decode(errors="replace").strip().splitlines()[-1:] or ["it printed nothing"]
-        return InferenceError(
-            f"{where}: Ascend CANN's process for device {self.number} died (exit code {code}): {last[0]}; open it again"
+        last = last_line(self._errors.read().decode(errors="replace"))
+        return EngineDiedError(
+            f"{where}: Ascend CANN's process for device {self.number} died ({ending(code)}): {last}; open it again"
         )
 
 

@@ -2,7 +2,7 @@
 
 Started by path and importing nothing of modelport, so that it is up as fast as the runtime. It speaks over stdin and
 stdout: a request line, a reply line; then a line for each batch, answered by a line and the scores. The batch itself lies
-in a file that both have mapped. Loading and running happen in one thread, which is what an ACL context belongs to.
+in memory that both have mapped. Loading and running happen in one thread, which is what an ACL context belongs to.
 
 Sources: API guides of ais_bench and aclruntime. Never run on a device here, only against stand-ins of the two.
 """
@@ -97,8 +97,9 @@ def main() -> None:
     if request.get("ask") == "soc":
         _reply(wire, soc=soc_name())
         return
-    # np.array, not memmap: ais_bench looks at the exact type.
-    batch = np.asarray(np.memmap(request["buffer"], request["dtype"], "r+", shape=tuple(request["shape"])))
+    with os.fdopen(request["memory"], "r+b") as memory:
+        # np.array, not memmap: ais_bench looks at the exact type.
+        batch = np.asarray(np.memmap(memory, request["dtype"], "r+", shape=tuple(request["shape"])))
     try:
         session = open_runtime(request["device"], request["model"])
     except NotHere as error:

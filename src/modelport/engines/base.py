@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from ..spec import ModelSpec, Precision, Preprocess
 
 INPUT_DTYPES = ("float32", "uint8")
 Taps = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # a graph's inputs by name to all its outputs by name
+BATCH_TIMEOUT_S = 60.0
 UNKNOWN_VERSION = "unknown"  # of a runtime that does not say; nothing is concluded from it
 
 
@@ -60,6 +61,25 @@ class CompileOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Isolation:
+    """Run the engine in a process of its own, whose death or hanging costs no more than the image that caused it.
+
+    Attributes:
+        batch_timeout: seconds after which a batch without an answer hangs.
+        restarts: how often the engine is started again before the run ends.
+    """
+
+    batch_timeout: float = BATCH_TIMEOUT_S
+    restarts: int = 64
+
+    def __post_init__(self) -> None:
+        if not self.batch_timeout > 0:
+            raise ValueError(f"batch_timeout must be above 0 seconds, got {self.batch_timeout}")
+        if self.restarts < 0:
+            raise ValueError(f"restarts must be at least 0, got {self.restarts}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SessionOptions:
     """How to run.
 
@@ -68,12 +88,14 @@ class SessionOptions:
         threads: cores in all; None is the engine's choice.
         devices: numbers of the accelerators; the processor of this machine is device 0.
         profile: so that `Session.profile` can be called; one stream on one device only.
+        isolation: run in a process of its own; None runs in this one. It changes no score.
     """
 
     streams: int | None = None
     threads: int | None = None
     devices: tuple[int, ...] = (0,)
     profile: bool = False
+    isolation: Isolation | None = None
 
     def __post_init__(self) -> None:
         if self.streams is not None and self.streams < 1:
@@ -84,6 +106,8 @@ class SessionOptions:
             raise ValueError(f"devices must be different numbers from 0, at least one; got {self.devices}")
         if self.profile and ((self.streams or 1) > 1 or len(self.devices) > 1):
             raise ValueError("operators are timed one after the other: profile takes one stream and one device")
+        if self.profile and self.isolation:
+            raise ValueError("operators are timed in this process: profile goes without isolation")
 
     def with_streams(self, streams: int, threads: int | None = None) -> SessionOptions:
         """These options, or that many streams where they say nothing of streams; `threads` likewise, and only then."""
@@ -144,7 +168,9 @@ class Session(ABC):
     `infer` may be called from up to `slots` threads at once; each call runs one batch to its end.
     """
 
-    on_cores: ClassVar[bool] = False  # True where it computes on this machine's cores, which decoding needs as well
+    on_cores: bool = False  # True where it computes on this machine's cores, which decoding needs as well
+    restarts: int | None = None  # how often its process was started again; None where it has none of its own
+    cpu_elsewhere_s: float = 0.0  # processor time that it has used in other processes, as far as it knows
 
     def __init__(self, where: str, tensors: tuple[TensorSpec, TensorSpec], slots: int) -> None:
         """`where` names the model in errors; `tensors` are its input and its output."""
@@ -182,6 +208,21 @@ class Session(ABC):
             )
         return scores
 
+    def infer_rows(self, batch: np.ndarray, rows: Sequence[int]) -> tuple[np.ndarray, dict[int, str]]:
+        """Run one batch and tell which images of it the engine cannot run, where the session can find out.
+
+        Args:
+            batch: as for `infer`.
+            rows: those that hold images.
+
+        Returns:
+            Scores, and the reason by row for those of these rows that have none.
+
+        Raises:
+            InferenceError: as `infer`.
+        """
+        return self.infer(batch), {}
+
     def profile(self, batch: np.ndarray, *, warmup: int = 3, rounds: int = 5) -> OperatorTimes:
         """Time every operator by the engine's own counters, which start afresh with each call.
 
@@ -202,9 +243,12 @@ class Session(ABC):
             )
         return self._profile(batch, warmup, rounds)
 
-    def _require_fit(self, batch: np.ndarray) -> None:
+    def _require_open(self) -> None:
         if self._closed:
             raise InferenceError(f"{self.where}: the session is closed")
+
+    def _require_fit(self, batch: np.ndarray) -> None:
+        self._require_open()
         if batch.dtype != self._dtype or batch.shape != self.input.shape:
             raise InferenceError(
                 f"{self.where}: input {self.input.name!r} got {batch.dtype} {_show(batch.shape)}, "
@@ -308,8 +352,12 @@ class Engine(ABC):
 
         Raises:
             EngineUnavailableError: the runtime is missing, is another version, or this is another kind of processor.
-            InferenceError: operators are to be timed, and the engine has no counters.
+            InferenceError: operators are to be timed, and the engine has no counters; or its runtime refused the model.
         """
+        if options.isolation:
+            from .isolated import IsolatedSession  # which is a Session
+
+            return IsolatedSession(model, options)
         if options.profile and not self.counters:
             raise InferenceError(
                 f"{model.path}: {self.title} has no operator counters; compile it for an engine that has (openvino, "

@@ -14,9 +14,11 @@ import numpy as np
 
 from ..errors import CompileError, InferenceError
 from ..graph import ClassifierGraph
+from ..graph.precheck import read_model
 from ..graph.source import write_source
 from ..offline import OfflineModel
 from ..spec import ModelSpec, Precision
+from ..telemetry import switch_off
 from .base import Compiled, CompileOptions, Engine, OperatorTimes, Session, SessionOptions, Taps, read_source
 from .onnxruntime_trace import CHAIN_INPUT, CHAIN_LENGTH, Trace, chain, read_operators, read_trace
 
@@ -38,6 +40,7 @@ class OnnxRuntimeEngine(Engine):
     counters = True
 
     def _runtime(self) -> ModuleType:
+        switch_off()
         try:
             import onnxruntime
         except ImportError as error:
@@ -70,6 +73,7 @@ class OnnxRuntimeEngine(Engine):
 
     def _open(self, model: OfflineModel, options: SessionOptions) -> Session:
         create = partial(_create, self._runtime(), max(1, options.threads // options.streams) if options.threads else 0)
+        read_model(model.file(_GRAPH))  # refuses weights that lie elsewhere, which the manifest would not have seen
         try:
             session = create(model.file(_GRAPH))
         except Exception as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ..errors import InferenceError
 from ..graph.source import SourceGraph, SourceNode
 from ..results import OperatorFacts, OperatorTensor
+from ..schema import JSON_ERRORS
 from ..spec import Precision
 
 CHAIN_INPUT, CHAIN_LENGTH = "x", 100
@@ -62,18 +63,24 @@ def read_trace(path: Path, warmup: int) -> Trace:
     """
     try:
         events = json.loads(path.read_text(encoding="utf-8"))
-        runs = sorted((event for event in events if event["name"] == "model_run"), key=lambda event: event["ts"])
-        kernels = sorted((event for event in events if event["name"].endswith(_SUFFIX)), key=lambda event: event["ts"])
-        rounds = [_within(kernels, run) for run in runs[warmup:]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        runs = _timed(event for event in events if event["name"] == "model_run")
+        kernels = _timed(event for event in events if str(event["name"]).endswith(_SUFFIX))
+    except (*JSON_ERRORS, OSError, LookupError, TypeError, OverflowError) as error:
         raise InferenceError(f"ONNX Runtime's profile cannot be read: {type(error).__name__}: {error}") from error
+    rounds = [_within(kernels, run) for run in runs[warmup:]]
     if not rounds or not rounds[0] or {_names(found) for found in rounds} != {_names(rounds[0])}:
         raise InferenceError("ONNX Runtime's profile does not have the same operators in every round")
-    starts = np.array([[event["ts"] for event in found] for found in rounds], dtype=float)
-    durations = np.array([[event["dur"] for event in found] for found in rounds], dtype=float)
-    begun = np.array([[run["ts"]] for run in runs[warmup:]], dtype=float)
+    starts = np.array([[event["ts"] for event in found] for found in rounds])
+    durations = np.array([[event["dur"] for event in found] for found in rounds])
+    begun = np.array([[run["ts"]] for run in runs[warmup:]])
     before = np.concatenate([begun, (starts + durations)[:, :-1]], axis=1)
     return Trace(tuple(rounds[-1]), durations, np.maximum(0.0, starts - before))
+
+
+def _timed(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Events in the order of their start."""
+    found = [event | {"ts": float(event["ts"]), "dur": float(event["dur"])} for event in events]
+    return sorted(found, key=lambda event: event["ts"])
 
 
 def _within(kernels: list[dict[str, Any]], run: dict[str, Any]) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from ..graph import ClassifierGraph
 from ..graph.source import write_source
 from ..offline import OfflineModel
 from ..spec import ModelSpec, Precision
+from ..telemetry import without_reporter
 from .base import Compiled, CompileOptions, Engine, OperatorTimes, Session, SessionOptions, Taps, read_source
 from .openvino_counters import CUT_OFF_US, block_means, read_operators, read_totals
 from .openvino_quantized import restore_fake_quantize
@@ -45,7 +45,7 @@ class OpenVinoEngine(Engine):
 
     def _runtime(self) -> ModuleType:
         try:
-            with _no_telemetry():
+            with without_reporter():
                 import openvino
         except ImportError as error:
             raise self.missing("openvino", error) from error
@@ -204,20 +204,6 @@ def executed_precision(compiled: Any) -> Precision:
     if not isinstance(most, Precision):
         raise CompileError(f"OpenVINO chose {most}, which modelport does not offer")
     return most
-
-
-@contextmanager
-def _no_telemetry() -> Iterator[None]:
-    """Importing OpenVINO alone writes a client id to ~/intel and reports to its makers, unless this module is not there."""
-    name = "openvino_telemetry"
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[name]
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 from .. import files
 from ..errors import CheckpointError, EngineUnavailableError
 from ..spec import Interpolation, Preprocess
+from .precheck import refuse_hostile
 
 SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors")
 
@@ -126,6 +127,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{checkpoint}: is no kind of checkpoint that is read here; accepted: {', '.join(SUFFIXES)}"
         )
+    refuse_hostile(checkpoint)
     try:
         state = timm.models.load_state_dict(str(checkpoint), use_ema=True, device="cpu", weights_only=True)
     except Exception as error:  # torch, safetensors and timm's wrapping of both raise many classes for a damaged file

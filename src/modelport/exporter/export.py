@@ -21,6 +21,7 @@ from ..errors import CheckpointError, EngineUnavailableError, ExportError
 from ..graph import read_classifier, write_spec
 from ..results import Parity
 from ..spec import ModelSpec, Preprocess
+from ..telemetry import switch_off
 from .checkpoint import build_network, default_preprocess, load_weights
 
 INPUT, OUTPUT = "image", "class"
@@ -217,6 +218,7 @@ def _onnx_runner(path: Path) -> Callable[[np.ndarray], np.ndarray]:
         EngineUnavailableError: ONNX Runtime is not installed.
         ExportError: it cannot run the file.
     """
+    switch_off()
     try:
         import onnxruntime
     except ImportError as error:

@@ -10,7 +10,11 @@ import onnx
 
 from .. import files
 from ..errors import FormatError
+from ..printable import printable
+from ..schema import parse_json
 from ..spec import ModelSpec, Preprocess
+from .precheck import read_model
+from .text import dtype_name, refuse_other_than_text
 
 SPEC_KEY = "modelport.model"  # metadata_props entry that holds the ModelSpec as JSON
 _NO_PREPROCESS = (
@@ -67,7 +71,7 @@ class ClassifierGraph:
                 f"{self.path}: output {self.output_name!r} does not say its number of classes: pass --num-classes"
             )
         return ModelSpec(
-            arch=self.spec.arch if self.spec else self.path.stem,
+            arch=self.spec.arch if self.spec else printable(self.path.stem),
             num_classes=classes,
             checkpoint_sha256=self.spec.checkpoint_sha256 if self.spec else None,
             preprocess=preprocess,
@@ -131,28 +135,15 @@ def _load(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         what = "is a directory, not an ONNX file" if path.is_dir() else "no such file"
         raise FormatError(f"{path}: {what}; `modelport export` makes an ONNX file")
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's decode error differs between its implementations
-        raise FormatError(f"{path}: is not an ONNX file ({type(error).__name__})") from error
+    model = read_model(path)
     if not model.graph.node:
         raise FormatError(f"{path}: is not an ONNX file (it holds no operators)")
-    _refuse_escaping_data(path, model)
+    refuse_other_than_text(path, model)
     try:
         onnx.checker.check_model(str(path))
     except (onnx.checker.ValidationError, ValueError) as error:
         raise FormatError(f"{path}: is not a valid ONNX graph: {str(error).strip().splitlines()[0]}") from error
     return model
-
-
-def _refuse_escaping_data(path: Path, model: onnx.ModelProto) -> None:
-    for tensor in model.graph.initializer:
-        for entry in tensor.external_data:
-            target = (path.parent / entry.value).resolve()
-            if entry.key == "location" and not target.is_relative_to(path.parent.resolve()):
-                raise FormatError(
-                    f"{path}: weight {tensor.name!r} points to {entry.value!r}, outside the model's directory"
-                )
 
 
 def _names(values: list[onnx.ValueInfoProto]) -> str:
@@ -171,7 +162,7 @@ def _input_shape(path: Path, value: onnx.ValueInfoProto) -> list[int | None]:
     shape, dtype = _shape(value), value.type.tensor_type.elem_type
     if dtype != onnx.TensorProto.FLOAT:
         hint = ": give the float32 file, --input uint8 makes it take pixels" if dtype == onnx.TensorProto.UINT8 else ""
-        raise FormatError(f"{where} is {onnx.TensorProto.DataType.Name(dtype).lower()}; float32 is accepted{hint}")
+        raise FormatError(f"{where} is {dtype_name(dtype)}; float32 is accepted{hint}")
     if shape is None or len(shape) != 4:
         raise FormatError(f"{where} has shape {_show(shape)}; N x channels x height x width is accepted")
     if shape[1] not in (1, 3):
@@ -184,7 +175,7 @@ def _output_classes(path: Path, value: onnx.ValueInfoProto) -> int | None:
     where = f"{path}: output {value.name!r}"
     shape, dtype = _shape(value), value.type.tensor_type.elem_type
     if dtype != onnx.TensorProto.FLOAT:
-        raise FormatError(f"{where} is {onnx.TensorProto.DataType.Name(dtype).lower()}; float32 scores are accepted")
+        raise FormatError(f"{where} is {dtype_name(dtype)}; float32 scores are accepted")
     if shape is not None and len(shape) != 2:
         raise FormatError(f"{where} has shape {_show(shape)}; N x classes is accepted")
     return shape[1] if shape else None
@@ -197,8 +188,6 @@ def _show(shape: list[int | None] | None) -> str:
 def _spec(path: Path, model: onnx.ModelProto) -> ModelSpec | None:
     for entry in model.metadata_props:
         if entry.key == SPEC_KEY:
-            try:
-                return ModelSpec.parse(json.loads(entry.value), f"{path}: metadata {SPEC_KEY}")
-            except json.JSONDecodeError as error:
-                raise FormatError(f"{path}: metadata {SPEC_KEY} is not JSON: {error}") from error
+            where = f"{path}: metadata {SPEC_KEY}"
+            return ModelSpec.parse(parse_json(entry.value, where), where)
     return None

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 
 from ..calibration import CalibrationRecord
-from ..errors import FormatError
+from ..schema import parse_json
 
 _KEY = "modelport.calibration"  # metadata_props entry that holds the CalibrationRecord as JSON
 _QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
@@ -24,10 +24,8 @@ def read_calibration(path: Path) -> CalibrationRecord | None:
     """The record in an ONNX file's metadata; None where modelport did not quantise it."""
     for entry in onnx.load(path, load_external_data=False).metadata_props:
         if entry.key == _KEY:
-            try:
-                return CalibrationRecord.parse(json.loads(entry.value), f"{path}: metadata {_KEY}")
-            except json.JSONDecodeError as error:
-                raise FormatError(f"{path}: metadata {_KEY} is not JSON: {error}") from error
+            where = f"{path}: metadata {_KEY}"
+            return CalibrationRecord.parse(parse_json(entry.value, where), where)
     return None
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import onnx
 
 from ..errors import FormatError
+from .precheck import read_model
+from .text import refuse_other_than_text
 
 SOURCE_FILE = "source.onnx"
 _KEPT_ELEMENTS = 64  # small constants (axes, sizes of a Split, shapes) say what a node does
@@ -48,14 +50,10 @@ class SourceGraph:
         Raises:
             FormatError: it is missing, or no ONNX file.
         """
-        try:
-            model = onnx.load(path, load_external_data=False)
-        except OSError as error:
-            raise FormatError(f"{path}: cannot be read: {error.strerror or error}") from error
-        except Exception as error:  # protobuf's decode error differs between its implementations
-            raise FormatError(f"{path}: is not an ONNX file ({type(error).__name__})") from error
+        model = read_model(path, weights=False)
         if not model.graph.node:
             raise FormatError(f"{path}: is not an ONNX file with nodes in it")
+        refuse_other_than_text(path, model)
         return cls(
             SourceNode(
                 node.name or next(iter(node.output), ""),

@@ -50,7 +50,7 @@ def compile_like_atc(flags: AtcFlags, *, engine: str, precision: str | None = No
 
 def _batch_size(text: str, graph: ClassifierGraph) -> int:
     """N of `name:N,C,H,W`, after checking the rest against the file."""
-    match = re.fullmatch(r"(.+):(\d+),(\d+),(\d+),(\d+)", text)
+    match = re.fullmatch(r"(.+):(\d{1,9}),(\d{1,9}),(\d{1,9}),(\d{1,9})", text)
     if not match:
         raise CompileError(f"--input_shape={text!r}: expected name:N,C,H,W such as image:1,3,224,224")
     name, batch, *size = match[1], *map(int, match.groups()[1:])

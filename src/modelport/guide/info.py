@@ -11,6 +11,7 @@ from ..data.source import RAW_SUFFIX
 from ..errors import DataError
 from ..files import write_text
 from ..origin import read_bytes
+from ..printable import printable
 from ..progress import Progress, silent
 
 _JPEG_SUFFIXES = (".jpg", ".jpeg")
@@ -60,8 +61,8 @@ def _list(directory: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
     paths = sorted(filter(wanted, directory.iterdir()))
     if not paths:
         raise DataError(f"{directory}: holds no {what}")
-    if odd := next((path for path in paths if "\n" in path.name), None):
-        raise DataError(f"{directory}: {odd.name!r} has a line break in its name, which an .info line cannot hold")
+    if odd := next((path for path in paths if printable(str(path)) != str(path)), None):
+        raise DataError(f"{directory}: {str(odd)!r} is a name that an .info line cannot hold: rename it")
     return paths
 
 

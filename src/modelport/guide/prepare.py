@@ -18,6 +18,7 @@ from ..data.source import Sample, Source, open_source
 from ..errors import DataError, StoppedError
 from ..journal import JournalFile, open_journal
 from ..progress import Progress, silent
+from ..schema import JSON_ERRORS
 from ..spec import Preprocess
 from ..stopping import draining
 
@@ -127,7 +128,7 @@ def _listed(lines: list[str]) -> dict[str, str | None]:
     for line in lines:
         try:
             done |= json.loads(line)
-        except (ValueError, TypeError):
+        except (*JSON_ERRORS, TypeError):
             log.warning("%s: a line is damaged; its images are prepared again", MARKER)
     return done
 

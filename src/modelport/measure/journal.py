@@ -12,6 +12,7 @@ from .. import files
 from ..errors import FormatError
 from ..journal import JournalFile, open_journal
 from ..results import Configuration, SweepSubject, Trial
+from ..schema import JSON_ERRORS
 
 TRIALS_FILE = "trials.jsonl"
 PREVIOUS_FILE = "trials.previous.jsonl"
@@ -62,7 +63,7 @@ class Journal:
     def _json(self, line: bytes, number: int) -> object:
         try:
             return json.loads(line)
-        except ValueError as error:
+        except JSON_ERRORS as error:
             raise FormatError(
                 f"{self._path}:{number}: is damaged (not JSON); pass --force to start anew, or remove the line"
             ) from error

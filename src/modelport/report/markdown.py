@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ..results import RunResult
 from . import inside, rows
 from .rows import Table
@@ -57,7 +59,11 @@ def _line(cells: object) -> str:
 
 def _commands(result: RunResult, part: str) -> str:
     lines = [f"# {command.what}\n{command.line}" for command in result.commands if command.part == part]
-    return "```sh\n" + "\n".join(lines) + "\n```" if lines else ""
+    text = "\n".join(lines)
+    fence = "`" * max(
+        [3, *(len(run) + 1 for run in re.findall("`+", text))]
+    )  # a path may hold the end of a shorter one
+    return f"{fence}sh\n{text}\n{fence}" if lines else ""
 
 
 def _text(value: str) -> str:

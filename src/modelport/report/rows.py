@@ -294,6 +294,8 @@ def stages(run: InferResult, title: str) -> Table:
         for stage in run.stages
     ]
     notes = [f"{run.images:,} images in {run.e2e.wall_s:.2f} s; seconds are summed over a stage's workers."]
+    if run.restarts is not None:
+        notes.append(f"The engine ran in a process of its own (restarts: {run.restarts:,}).")
     if run.bound:
         notes.append(
             f"End to end {run.e2e.throughput:,.1f} img/s is {run.e2e.throughput / run.bound:.0%} of the {run.bound:,.1f} that stages "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..printable import printable
 from .rows import Table
 
 if TYPE_CHECKING:
@@ -37,4 +38,5 @@ def _cell(value: str) -> object:
     from rich.text import Text
 
     styles = {"passed": "green", "FAILED": "bold red"}
-    return Text(value, style=styles.get(value, ""))  # a Text: names from files are never read as markup
+    # A Text, and printable: names from files are neither read as markup nor as control sequences.
+    return Text(printable(value), style=styles.get(value, ""))

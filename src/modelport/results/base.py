@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from pydantic import ConfigDict
 
 from ..errors import FormatError
@@ -12,6 +14,21 @@ class Result(Record):
     """A record of something measured. Its computed fields are written as well, and passed over when it is read back."""
 
     model_config = ConfigDict(extra="ignore")
+
+    @classmethod
+    def _validated(cls, text: str, where: str) -> Self:
+        found = super()._validated(text, where)
+        try:
+            found.jsonable()
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise FormatError(
+                f"{where}: holds figures from which others cannot be computed ({_first_line(error)}); was it edited?"
+            ) from error
+        return found
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 class Environment(Result):

@@ -236,6 +236,7 @@ class InferResult(Target):
         preprocessing: exact, or fast, which is near it.
         fast_check: how near; None for exact preprocessing, and where there was no image to compare.
         calibrated_with: the images that the model was calibrated with; it is not evaluated on them.
+        restarts: how often the engine's own process was started again, without earlier runs; None where it ran in ours.
     """
 
     model: ModelSpec
@@ -253,6 +254,13 @@ class InferResult(Target):
     preprocessing: Literal["exact", "fast"] = "exact"
     fast_check: FastCheck | None = None
     calibrated_with: tuple[str, ...] = ()
+    restarts: int | None = None
+
+    @computed_field
+    @property
+    def isolated(self) -> bool:
+        """Whether the engine ran in a process of its own."""
+        return self.restarts is not None
 
     @property
     def limiting_stage(self) -> StageStats:

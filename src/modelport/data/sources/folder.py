@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from ...errors import DataError
-from ..source import IMAGE_SUFFIXES, PIXELS_SUFFIX, RAW_SUFFIX, Sample, writable
+from ...printable import printable
+from ..source import IMAGE_SUFFIXES, PIXELS_SUFFIX, RAW_SUFFIX, Sample
 from .place import Place, Remote
 
 log = logging.getLogger("modelport")
@@ -35,7 +36,7 @@ def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
 
 def _folder(place: Place) -> Iterator[Sample]:
     entries = sorted(place.iterdir(), key=lambda entry: entry.name)
-    flat = [Sample(writable(entry.name), entry) for entry in entries if is_input(entry.name)]
+    flat = [Sample(printable(entry.name), entry) for entry in entries if is_input(entry.name)]
     folders = (entry for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     classes = sorted(folders, key=lambda entry: natural_key(entry.name))
     if flat:
@@ -48,7 +49,7 @@ def _folder(place: Place) -> Iterator[Sample]:
     for label, folder in enumerate(classes):
         for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
             if is_input(entry.name):
-                yield Sample(writable(f"{folder.name}/{entry.name}"), entry, label)
+                yield Sample(printable(f"{folder.name}/{entry.name}"), entry, label)
 
 
 def is_input(name: str) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from ...errors import DataError, FormatError
-from ...schema import Record
+from ...schema import Record, parse_json
 from ...spec import Preprocess
 from ..source import Sample
 from .folder import required
@@ -91,10 +90,7 @@ def read_index(place: Place) -> Index:
     path = _index(place)
     with reporting(path):
         text = path.read_bytes()
-    try:
-        return Index.parse(json.loads(text), str(path))
-    except ValueError as error:
-        raise FormatError(f"{path}: not valid JSON: {error}") from error
+    return Index.parse(parse_json(text, str(path)), str(path))
 
 
 def _index(place: Place) -> Place:

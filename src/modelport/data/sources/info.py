@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import FormatError
-from ...schema import read_text
-from ..source import Sample, writable
+from ...printable import printable
+from ...schema import read_lines
+from ..source import Sample
 from .place import Place
 
 
@@ -21,13 +23,11 @@ def plan(places: list[Place]) -> Iterator[Sample]:
     """In the lists' order; relative paths are looked up from here, then from beside the list."""
     for place in places:
         assert isinstance(place, Path)
-        for number, line in enumerate(read_text(place).splitlines(), start=1):
-            if not line.strip():
-                continue
-            match = re.fullmatch(r"(\d+) (.+) (\d+) (\d+)", line.strip())
+        for number, line in read_lines(place):
+            match = re.fullmatch(r"(\d+) ([^\0]+) (\d+) (\d+)", line)
             if not match:
-                raise FormatError(f"{place}:{number}: expected `index path width height`, got {line.strip()[:80]!r}")
+                raise FormatError(f"{place}:{number}: expected `index path width height`, got {line[:80]!r}")
             target = Path(match[2])
-            if not target.is_absolute() and not target.exists():
+            if not target.is_absolute() and not os.path.exists(target):
                 target = place.parent / target
-            yield Sample(writable(target.name), target)
+            yield Sample(printable(target.name), target)

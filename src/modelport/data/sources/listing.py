@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import FormatError
-from ..source import Sample, writable
+from ...printable import printable
+from ..source import Sample
 from .folder import is_input
 from .place import Place, as_place
 
@@ -27,9 +28,9 @@ def plan(places: list[Place]) -> Iterator[Sample]:
                 raise FormatError(f"{place}:{number}: expected the path or URL of an image, got {text[:80]!r}")
             target = as_place(text)
             if isinstance(target, Path) and not target.is_absolute():
-                yield Sample(writable(target.as_posix()), place.parent / text)
+                yield Sample(printable(target.as_posix()), place.parent / text)
             else:
-                yield Sample(writable(target.name), target)
+                yield Sample(printable(target.name), target)
 
 
 def _lines(place: Place) -> list[str]:

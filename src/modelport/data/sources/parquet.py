@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import DataError
-from ..source import Sample, writable
+from ...printable import printable
+from ..source import Sample
 from .folder import required, shards_in
 from .place import Known, Place, reporting
 
@@ -78,7 +79,7 @@ def _shard(shard: Place) -> Iterator[Sample]:
             for row in range(count):
                 name = names[row] or f"{PurePosixPath(shard.name).stem}-{group:04d}-{row:06d}"
                 yield Sample(
-                    writable(keys[row] or name), Row(shard, name, group, row), _class(labels[row], shard, name)
+                    printable(keys[row] or name), Row(shard, name, group, row), _class(labels[row], shard, name)
                 )
 
 

@@ -188,7 +188,9 @@ def reporting(where: object) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"{where}: cannot be read: {' '.join(str(error.strerror or error).split())}") from error
+        raise DataError(
+            f"{error.filename or where}: cannot be read: {' '.join(str(error.strerror or error).split())}"
+        ) from error
 
 
 @contextmanager

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import IO
 
 from ...errors import DataError
+from ...printable import printable
 from ..labels import label_key
-from ..source import Sample, writable
+from ..source import Sample
 from .folder import is_input, required, shards_in
 from .place import Known, Place, read_range, reporting
 
@@ -66,7 +67,7 @@ def _shard(shard: Place) -> list[Sample]:
     try:
         with reporting(shard), shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
-                name = writable(member.name.removeprefix("./"))
+                name = printable(member.name.removeprefix("./"))
                 found, file_name = Member(shard, name, member.offset_data, member.size), name.rpartition("/")[2]
                 if member.isdir() or file_name.startswith("."):
                     continue

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...data.npy import read_npy
 from ...errors import DataError, FormatError
 from ...offline import TensorSpec
 from .tensor import fit, nbytes, show
@@ -85,7 +86,7 @@ class FileInput:
     def _check(self, file: Path) -> bool:
         """Whether a file is a whole batch, without reading its data."""
         if file.suffix.lower() == ".npy":
-            return len(self._fitted(file, _load_npy(file, mmap=True))) > 1
+            return len(self._fitted(file, read_npy(file, mapped=True))) > 1
         size = _size(file)
         for shape, whole in self._shapes.items():
             if size == nbytes(self._dtype, shape):
@@ -179,20 +180,8 @@ def _size(file: Path) -> int:
 
 def _read(file: Path, dtype: np.dtype) -> np.ndarray:
     if file.suffix.lower() == ".npy":
-        return _load_npy(file)
+        return read_npy(file)
     try:
         return np.frombuffer(file.read_bytes(), dtype=np.uint8)
     except OSError as error:
         raise FormatError(f"{file}: cannot be read: {error.strerror or error}") from error
-
-
-def _load_npy(file: Path, *, mmap: bool = False) -> np.ndarray:
-    try:
-        array = np.load(file, mmap_mode="r" if mmap else None, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        reason = " ".join(str(error).split()) or "it is empty"
-        raise FormatError(f"{file}: cannot be read as a NumPy array: {reason}") from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise FormatError(f"{file}: is an archive of arrays, expected one array (np.save, not np.savez)")
-    return array

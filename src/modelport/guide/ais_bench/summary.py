@@ -15,6 +15,7 @@ import numpy as np
 
 from ... import files
 from ...errors import OutputError
+from ...schema import JSON_ERRORS
 
 _PERCENTILE = "percentile(99%)"
 _WIDTH = 54
@@ -126,7 +127,7 @@ def refuse_foreign_summary(path: Path) -> None:
         return
     try:
         ours = "npu_compute_time_list" in json.loads(path.read_bytes())
-    except (OSError, ValueError, TypeError):
+    except (*JSON_ERRORS, OSError, TypeError):
         ours = False
     if not ours:
         raise OutputError(f"{path}: exists and is no summary of ais_bench: not replaced, choose another output")
