@@ -171,6 +171,5 @@ def test_two_million_images_take_no_more_memory_than_a_few(tmp_path):
 
     images, grown_kb = json.loads(child.stdout)
     assert images == 2_000_000
-    assert (
-        grown_kb < 100_000
-    )  # names are told apart by 16 MB, pairs of classes counted in 16 MB; loaded whole: some hundred MB
+    # Names are told apart by 16 MB, pairs of classes counted in 16 MB; loaded whole they take some hundred MB.
+    assert grown_kb < 100_000
