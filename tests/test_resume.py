@@ -31,7 +31,7 @@ from modelport.work import InferOptions
 
 COUNT, BATCH, KILLS = 2000, 8, 25
 # Parts every twentieth of a second instead of every five seconds, so that kills find some; else the real command line.
-QUICK = "import modelport.resumable as r; r._COMMIT_S = 0.05; from modelport.cli import main; main()"
+QUICK = "import modelport.executor as e; e._COMMIT_S = 0.05; from modelport.cli import main; main()"
 ONE_STREAM = SessionOptions(streams=1)
 
 

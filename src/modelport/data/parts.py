@@ -90,13 +90,14 @@ class Parts:
     """One output directory's parts; `open_parts` makes it.
 
     Attributes:
+        home: the directory that the parts' files lie in.
         kept: what is done, in order, without overlap; after `take_up`.
         differences: names of what the earlier run's predictions depended on that is another now; it is all done anew then.
         complete: whether an earlier run had come to its end.
     """
 
     def __init__(self, directory: Path, journal: JournalFile, subject: Subject, finished: Path) -> None:
-        self._home, self._journal, self._subject, self._finished = directory / DIRECTORY, journal, subject, finished
+        self.home, self._journal, self._subject, self._finished = directory / DIRECTORY, journal, subject, finished
         self.kept: list[Kept] = []
         before, self._lines = _read(journal)
         self.differences = before.differences(subject) if before else []
@@ -107,7 +108,7 @@ class Parts:
 
     def start_anew(self) -> None:
         """Forget what earlier runs did."""
-        for path in self._home.iterdir():
+        for path in self.home.iterdir():
             if path != self._journal.path:
                 path.unlink()
         self._journal.clear()
@@ -143,7 +144,7 @@ class Parts:
         if changed := [source.samples[place].key for place in covered if place not in known]:
             log.info(
                 "%s: %d images have changed since; their batches are done again (first: %s)",
-                self._home.parent, len(changed), changed[0],
+                self.home.parent, len(changed), changed[0],
             )  # fmt: skip
         self.kept = _runs(true, batch, total)
 
@@ -152,7 +153,7 @@ class Parts:
         found = [_Store(self._finished, 0, _recorded(self._finished))] if self._finished_is_listed() else []
         for line in self._lines:
             if isinstance(line, Part):
-                path = self._home / line.file
+                path = self.home / line.file
                 if path.is_file() and files.digest(path) == line.sha256:
                     found.append(_Store(path, line.start, _recorded(path)))
         return found
@@ -169,14 +170,14 @@ class Parts:
 
     def commit(self, start: int, predictions: list[Prediction], columns: pa.Schema, seconds: float) -> None:
         """Predictions of the images from place `start` on; on return they are done for good."""
-        path = self._home / f"{start:012d}-{len(predictions)}.parquet"
-        with files.atomic_path(path) as temporary:
-            pq.write_table(as_table(predictions, columns), temporary, compression="zstd")
-        part = Part(
-            start=start, images=len(predictions), file=path.name, sha256=files.digest(path), seconds=round(seconds, 6)
-        )
+        path = self.home / f"{start:012d}-{len(predictions)}.parquet"
+        digest = write_part(path, predictions, columns)
+        self.adopt(Part(start=start, images=len(predictions), file=path.name, sha256=digest, seconds=round(seconds, 6)))
+
+    def adopt(self, part: Part) -> None:
+        """List a part whose file is in its place, whoever wrote it; on return it is done for good."""
         self._add(part)
-        self.kept.append(Kept(path, 0, start, start + len(predictions)))
+        self.kept.append(Kept(self.home / part.file, 0, part.start, part.start + part.images))
         self.kept.sort(key=lambda kept: kept.start)
 
     def names_hold(self, source: Source) -> bool:
@@ -199,7 +200,7 @@ class Parts:
     @property
     def whole(self) -> Path:
         """Where all predictions are to be put together, before `finish` moves them to their place."""
-        return self._home / "whole.parquet"
+        return self.home / "whole.parquet"
 
     def finish(self) -> None:
         """Put the whole predictions in their place. The parts are not needed any more."""
@@ -208,13 +209,20 @@ class Parts:
         with files.reporting(self._finished):
             os.replace(self.whole, self._finished)
             files.fsync(self._finished.parent)
-        for path in self._home.glob("*.parquet"):
+        for path in self.home.glob("*.parquet"):
             path.unlink()
         self.complete = True
 
     def _add(self, line: Part | Finished) -> None:
         self._journal.append(line.model_dump_json())
         self._lines.append(line)
+
+
+def write_part(path: Path, predictions: list[Prediction], columns: pa.Schema) -> str:
+    """Make predictions durable in a file that is whole or not there, and return its sha256."""
+    with files.atomic_path(path) as temporary:
+        pq.write_table(as_table(predictions, columns), temporary, compression="zstd")
+    return files.digest(path)
 
 
 @contextmanager
