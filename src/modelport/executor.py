@@ -66,7 +66,11 @@ class InThisProcess(Executor):
                 committer.add(prediction)
                 progress(f"infer {work.target.name}", total - len(places) + done, total)
         return Figures(
-            e2e=end_to_end(parts), interface=pipeline.interface, stages=pipeline.stages, hygiene=watched.hygiene
+            e2e=end_to_end(parts),
+            interface=pipeline.interface,
+            stages=pipeline.stages,
+            by_device=pipeline.devices,
+            hygiene=watched.hygiene,
         )
 
     def session(self) -> AbstractContextManager[Session]:

@@ -112,7 +112,14 @@ class _Run:
         if left or before is None:
             figures = self._infer()
         else:  # only names or labels have changed
-            figures = Figures(e2e=before.e2e, interface=before.interface, stages=before.stages, hygiene=before.hygiene)
+            figures = Figures(
+                e2e=before.e2e,
+                interface=before.interface,
+                stages=before.stages,
+                by_device=before.by_device,
+                hygiene=before.hygiene,
+                cluster=before.cluster,
+            )
         return self._finish(figures, self._total - left)
 
     def _read_before(self) -> InferResult | None:

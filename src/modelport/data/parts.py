@@ -108,9 +108,7 @@ class Parts:
 
     def start_anew(self) -> None:
         """Forget what earlier runs did."""
-        for path in self.home.iterdir():
-            if path != self._journal.path:
-                path.unlink()
+        self._sweep()
         self._journal.clear()
         self._journal.append(self._subject.model_dump_json())
         self._lines, self.kept, self.differences, self.complete = [], [], [], False
@@ -209,9 +207,14 @@ class Parts:
         with files.reporting(self._finished):
             os.replace(self.whole, self._finished)
             files.fsync(self._finished.parent)
-        for path in self.home.glob("*.parquet"):
-            path.unlink()
+        self._sweep()
         self.complete = True
+
+    def _sweep(self) -> None:
+        """Remove all but the journal, with what a killed run or an actor of one left unlisted."""
+        for path in self.home.iterdir():
+            if path != self._journal.path:
+                path.unlink(missing_ok=True)
 
     def _add(self, line: Part | Finished) -> None:
         self._journal.append(line.model_dump_json())

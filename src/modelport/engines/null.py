@@ -11,6 +11,7 @@ Faults are injected through the environment variable `MODELPORT_NULL_FAULT`:
     infer-nan:N       the N-th batch answers NaN
     infer-signal:N    the process dies by SIGSEGV at the N-th batch
     infer-hang:N      the N-th batch takes an hour
+    infer-slow:MS     every batch takes that many milliseconds
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ class NullSession(Session):
 
     def _infer(self, batch: np.ndarray) -> np.ndarray:
         scores = batch.mean(axis=(1, 2, 3)).astype(np.float32)[:, None] * self._weights
-        if next(self._count) == self._faulty:
+        if self._fault == "infer-slow":
+            sleep(self._faulty / 1000)
+        elif next(self._count) == self._faulty:
             if self._fault == "infer-raise":
                 raise InferenceError(f"{self.where}: the null engine failed: {FAULT} asked for it")
             if self._fault == "infer-signal":

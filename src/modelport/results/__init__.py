@@ -9,6 +9,7 @@ from .peaks import MachinePeaks
 from .performance import (
     BadImage,
     BenchResult,
+    DeviceStats,
     EndToEnd,
     FastCheck,
     Hygiene,
@@ -29,6 +30,7 @@ __all__ = [
     "BenchResult",
     "Command",
     "Configuration",
+    "DeviceStats",
     "DiffResult",
     "EndToEnd",
     "Environment",

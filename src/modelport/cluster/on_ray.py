@@ -1,0 +1,179 @@
+"""A run's work on Ray: Ray Data hands shards to actors, restarts those that die, and gives back what became of each shard.
+
+The output is ours: one part for a shard, whole or not there, and listed in the driver's journal once it is back. So what Ray
+loses or does twice, the predictions do not. Where a node is lost, what is left is planned anew for the nodes that remain.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from queue import Empty, SimpleQueue
+from secrets import token_hex
+from threading import Thread
+from time import perf_counter
+from typing import Any
+
+import pyarrow as pa
+
+from .. import errors, files
+from ..data.parts import Part, Parts
+from ..engines import open_model
+from ..engines.base import Session, SessionOptions
+from ..errors import InferenceError
+from ..exclusive import Watch
+from ..executor import Executor
+from ..offline import MANIFEST, OfflineModel
+from ..progress import Progress
+from ..stopping import draining
+from ..work import Figures, Work
+from .actor import OUTCOME, PART, ShardRunner
+from .connection import Cluster, first_line
+from .figures import add_up
+from .shards import Assignment, Outcome, cut
+
+_LOOK_S = 1.0  # how often the nodes are counted
+_RETRIES = 3  # of a shard whose worker died: it may be the image's fault
+log = logging.getLogger("modelport")
+
+
+class _NodeLostError(Exception):
+    """A node on which actors may have been is gone."""
+
+
+class OnRay(Executor):
+    """Runs shards in the actors of a connected cluster."""
+
+    def __init__(self, cluster: Cluster, model: OfflineModel, session: SessionOptions) -> None:
+        """`session`: how every actor opens the model."""
+        self._cluster, self._model, self._session = cluster, model, session
+        self.batch_size = model.manifest.batch_size
+        self._stopping = False
+
+    def infer(self, work: Work, parts: Parts, columns: pa.Schema, progress: Progress) -> Figures:
+        total, outcomes, begin = len(work.source), list[Outcome](), perf_counter()
+        watched = Watch() if self._cluster.local else None
+        with draining(self._stop), self._assigned(work, parts) as assignment:
+            while (holes := parts.holes(total)) and not self._stopping:
+                actors = self._cluster.require_room()
+                shards = [shard.pack() for shard in cut(work.source, holes, self.batch_size, actors)]
+                done = total - sum(map(len, holes))
+                try:
+                    for outcome in self._commits(self._outcomes(assignment, shards, actors), assignment, parts):
+                        outcomes.append(outcome)
+                        done += outcome.images
+                        progress(f"infer {work.target.name}", done, total)
+                except _NodeLostError:
+                    log.warning("a node of the Ray cluster is gone: what it had not finished is done by the others")
+                    self._cluster.reconnect()
+        if watched is not None:
+            watched.finish()
+        return add_up(outcomes, parts, perf_counter() - begin, watched.hygiene if watched else None)
+
+    @contextmanager
+    def _assigned(self, work: Work, parts: Parts) -> Iterator[Assignment]:
+        """What the actors are told, and meanwhile the file by which they know our directory."""
+        assignment = Assignment(
+            model=self._model.path.resolve(),
+            digest=files.digest(self._model.path / MANIFEST),
+            session=self._session,
+            pipeline=work.options.pipeline,
+            preprocessing=work.options.preprocessing,
+            parts=parts.home.resolve(),
+            token=token_hex(4),
+        )
+        files.write_text(assignment.proof, "An actor that sees this file writes its parts beside it.\n")
+        try:
+            yield assignment
+        finally:
+            assignment.proof.unlink(missing_ok=True)
+
+    def session(self) -> AbstractContextManager[Session]:
+        return open_model(self._model)
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    def _commits(
+        self, outcomes: Iterator[tuple[Outcome, bytes | None]], assignment: Assignment, parts: Parts
+    ) -> Iterator[Outcome]:
+        """List each part that is back, and raise the first error once all that had come back before it is listed."""
+        since = perf_counter()
+        for outcome, data in outcomes:
+            if outcome.error is not None:
+                raise getattr(errors, outcome.error)(outcome.message)
+            path = assignment.part(outcome.start, outcome.images)
+            if data is not None:  # the actor does not see our directory
+                files.write_bytes(path, data)
+            now = perf_counter()
+            seconds, since = round(now - since, 6), now
+            parts.adopt(
+                Part(start=outcome.start, images=outcome.images, file=path.name, sha256=outcome.sha256, seconds=seconds)
+            )
+            yield outcome
+            if self._stopping:
+                return
+
+    def _outcomes(
+        self, assignment: Assignment, shards: list[bytes], actors: int
+    ) -> Iterator[tuple[Outcome, bytes | None]]:
+        """What became of each shard, as they are done, while all nodes live.
+
+        Ray's own iterator blocks for as long as a shard is on its way, which is for ever where its actor's node is gone and no
+        other has room. So it is read in a thread of its own, and the nodes are counted here meanwhile.
+        """
+        at_first = {node.id for node in self._cluster.nodes()}
+        found: SimpleQueue[pa.Table | BaseException | None] = SimpleQueue()
+        Thread(target=self._pump, args=(assignment, shards, actors, found), daemon=True, name="modelport-ray").start()
+        while True:
+            try:
+                item = found.get(timeout=_LOOK_S)
+            except Empty:
+                if not at_first <= {node.id for node in self._cluster.nodes()}:
+                    raise _NodeLostError from None
+                if self._stopping:
+                    return
+                continue
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise InferenceError(
+                    f"the Ray cluster gave up: {first_line(item)}; what was done is kept: the same command goes on there"
+                ) from item
+            for told, part in zip(item[OUTCOME].to_pylist(), item[PART].to_pylist(), strict=True):
+                yield Outcome.parse(json.loads(told), "an actor's answer"), part
+
+    def _pump(self, assignment: Assignment, shards: list[bytes], actors: int, found: SimpleQueue[Any]) -> None:
+        try:
+            with closing(self._dataset(assignment, shards, actors)) as tables:
+                for table in tables:
+                    found.put(table)
+            found.put(None)
+        except BaseException as error:  # handed to the driver's thread, whatever it is
+            found.put(error)
+
+    def _dataset(self, assignment: Assignment, shards: list[bytes], actors: int) -> Iterator[pa.Table]:
+        """Ray Data's plan: one shard, one block, one call."""
+        from ray import data
+
+        context = data.DataContext.get_current()
+        context.enable_progress_bars = context.print_on_execution_start = False
+        context.execution_options.preserve_order = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")  # nothing else bounds the retries
+        options = self._cluster.options
+        planned = data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
+        done = planned.map_batches(
+            ShardRunner,
+            batch_size=1,  # a block has one row; None is refused for actors with GPUs
+            batch_format="pyarrow",
+            compute=data.ActorPoolStrategy(size=min(actors, len(shards)), max_tasks_in_flight_per_actor=2),
+            fn_constructor_args=(assignment,),
+            num_cpus=self._cluster.cores,
+            num_gpus=options.gpus or None,
+            max_task_retries=_RETRIES,
+        )
+        return iter(done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))

@@ -1,0 +1,99 @@
+"""What travels between the driver and the actors: shards of the images out, outcomes (and parts, where need be) back."""
+
+from __future__ import annotations
+
+import pickle
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..data.fast import Preprocessing
+from ..data.source import Source
+from ..engines.base import SessionOptions
+from ..pipeline import PipelineOptions
+from ..results import DeviceStats, StageStats
+from ..schema import Record
+
+MOST_IMAGES = 1024  # of a shard: a killed worker costs no more, and one commit is a small share of the work
+_SHARDS_EACH = 4  # for every actor, so that none is idle for long at the end
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Images that follow each other in the source, from place `start` on. They travel by name: no pixels."""
+
+    start: int
+    source: Source
+
+    def pack(self) -> bytes:
+        """As bytes; neighbours' paths are much alike, so they are small."""
+        return zlib.compress(pickle.dumps(self), level=1)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Shard:
+        """Back from bytes that `pack` made; they come from our own driver only."""
+        return pickle.loads(zlib.decompress(data))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assignment:
+    """What an actor is told once.
+
+    Attributes:
+        model: directory of the offline model, at the same place on every node.
+        digest: sha256 of its manifest.
+        session, pipeline, preprocessing: how it is run.
+        parts: where parts are to be written, if that is the driver's directory.
+        token: the driver's attempt; a file of this name in `parts` tells that it is the same directory, and parts carry it, so
+            that what is left over from a driver that was killed never overwrites them.
+    """
+
+    model: Path
+    digest: str
+    session: SessionOptions
+    pipeline: PipelineOptions
+    preprocessing: Preprocessing
+    parts: Path
+    token: str
+
+    @property
+    def proof(self) -> Path:
+        """The file by which an actor knows that it sees the driver's directory."""
+        return self.parts / f"{self.token}.driver"
+
+    def part(self, start: int, images: int) -> Path:
+        """Where the part of a shard lies."""
+        return self.parts / f"{start:012d}-{images}-{self.token}.parquet"
+
+
+class Outcome(Record):
+    """What became of a shard.
+
+    Attributes:
+        start: its first place.
+        images: how many were done.
+        sha256: of the part.
+        actor: who did it, such as `10.0.0.5 pid 4242`.
+        stages, devices: what the actor's pipeline did for it.
+        error, message: class and text of what ended it; None where it was done.
+    """
+
+    start: int
+    images: int
+    actor: str
+    sha256: str = ""
+    stages: tuple[StageStats, ...] = ()
+    devices: tuple[DeviceStats, ...] = ()
+    error: str | None = None
+    message: str = ""
+
+
+def cut(source: Source, holes: list[range], batch: int, actors: int) -> Iterator[Shard]:
+    """Cut what is to be done into shards of whole batches, a few for every actor."""
+    left = sum(map(len, holes))
+    wanted = min(MOST_IMAGES, -(-left // (_SHARDS_EACH * actors)))
+    size = -(-wanted // batch) * batch
+    for hole in holes:
+        for start in range(hole.start, hole.stop, size):
+            yield Shard(start, source.at(range(start, min(start + size, hole.stop))))
