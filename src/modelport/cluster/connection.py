@@ -106,11 +106,6 @@ class Cluster:
             )
         return options.actors or room
 
-    def reconnect(self) -> None:
-        """Leave, which ends our actors wherever they are, and come back."""
-        self.ray.shutdown()
-        self._connect()
-
     def _connect(self) -> None:
         if self.ray.is_initialized():
             raise EngineUnavailableError("Ray is connected already in this process: call ray.shutdown() first")
@@ -170,6 +165,7 @@ def connected(options: ClusterOptions) -> Iterator[Cluster]:
             version, or the actors do not fit.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when it is imported, and by all that it starts
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # a late thread of Ray Data must not start a cluster of its own
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what ends a run is told in a line of our own
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # its future default; else it warns
     try:

@@ -10,12 +10,12 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from queue import Empty, SimpleQueue
 from secrets import token_hex
 from threading import Thread
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -35,8 +35,12 @@ from .connection import Cluster, first_line
 from .figures import add_up
 from .shards import Assignment, Outcome, cut
 
+_END_S = 30.0
 _LOOK_S = 1.0  # how often the nodes are counted
 _RETRIES = 3  # of a shard whose worker died: it may be the image's fault
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
 log = logging.getLogger("modelport")
 
 
@@ -68,7 +72,6 @@ class OnRay(Executor):
                         progress(f"infer {work.target.name}", done, total)
                 except _NodeLostError:
                     log.warning("a node of the Ray cluster is gone: what it had not finished is done by the others")
-                    self._cluster.reconnect()
         if watched is not None:
             watched.finish()
         return add_up(outcomes, parts, perf_counter() - begin, watched.hygiene if watched else None)
@@ -127,35 +130,27 @@ class OnRay(Executor):
         """
         at_first = {node.id for node in self._cluster.nodes()}
         found: SimpleQueue[pa.Table | BaseException | None] = SimpleQueue()
-        Thread(target=self._pump, args=(assignment, shards, actors, found), daemon=True, name="modelport-ray").start()
-        while True:
-            try:
-                item = found.get(timeout=_LOOK_S)
-            except Empty:
-                if not at_first <= {node.id for node in self._cluster.nodes()}:
-                    raise _NodeLostError from None
-                if self._stopping:
+        planned = self._plan(assignment, shards, actors)
+        with _reading(planned, found):
+            while True:
+                try:
+                    item = found.get(timeout=_LOOK_S)
+                except Empty:
+                    if not at_first <= {node.id for node in self._cluster.nodes()}:
+                        raise _NodeLostError from None
+                    if self._stopping:
+                        return
+                    continue
+                if item is None:
                     return
-                continue
-            if item is None:
-                return
-            if isinstance(item, BaseException):
-                raise InferenceError(
-                    f"the Ray cluster gave up: {first_line(item)}; what was done is kept: the same command goes on there"
-                ) from item
-            for told, part in zip(item[OUTCOME].to_pylist(), item[PART].to_pylist(), strict=True):
-                yield Outcome.parse(json.loads(told), "an actor's answer"), part
+                if isinstance(item, BaseException):
+                    raise InferenceError(
+                        f"the Ray cluster gave up: {first_line(item)}; what was done is kept: the same command goes on there"
+                    ) from item
+                for told, part in zip(item[OUTCOME].to_pylist(), item[PART].to_pylist(), strict=True):
+                    yield Outcome.parse(json.loads(told), "an actor's answer"), part
 
-    def _pump(self, assignment: Assignment, shards: list[bytes], actors: int, found: SimpleQueue[Any]) -> None:
-        try:
-            with closing(self._dataset(assignment, shards, actors)) as tables:
-                for table in tables:
-                    found.put(table)
-            found.put(None)
-        except BaseException as error:  # handed to the driver's thread, whatever it is
-            found.put(error)
-
-    def _dataset(self, assignment: Assignment, shards: list[bytes], actors: int) -> Iterator[pa.Table]:
+    def _plan(self, assignment: Assignment, shards: list[bytes], actors: int) -> Dataset:
         """Ray Data's plan: one shard, one block, one call."""
         from ray import data
 
@@ -166,7 +161,7 @@ class OnRay(Executor):
         warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")  # nothing else bounds the retries
         options = self._cluster.options
         planned = data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
-        done = planned.map_batches(
+        return planned.map_batches(
             ShardRunner,
             batch_size=1,  # a block has one row; None is refused for actors with GPUs
             batch_format="pyarrow",
@@ -176,4 +171,27 @@ class OnRay(Executor):
             num_gpus=options.gpus or None,
             max_task_retries=_RETRIES,
         )
-        return iter(done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+
+
+@contextmanager
+def _reading(planned: Dataset, found: SimpleQueue[Any]) -> Iterator[None]:
+    """Put what the plan yields into a queue meanwhile, then None, or the error that ended it. At the end all of it is ended."""
+
+    def pump() -> None:
+        try:
+            for table in planned.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                found.put(table)
+            found.put(None)
+        except BaseException as error:  # handed to the driver's thread, whatever it is
+            found.put(error)
+
+    thread = Thread(target=pump, daemon=True, name="modelport-ray")
+    thread.start()
+    try:
+        yield
+    finally:
+        if thread.is_alive() and planned._current_executor is not None:
+            planned._current_executor.shutdown(
+                force=True
+            )  # the thread waits inside the iterator, which has no other end
+        thread.join(_END_S)

@@ -26,7 +26,7 @@ class DevicesSession(Session):
         self.on_cores = first.on_cores
         self._sessions = sessions
         self._free: SimpleQueue[Session] = SimpleQueue()
-        for turn in zip_longest(*([session] * session.slots for session in sessions.values())):
+        for turn in zip_longest(*([session] * session.slots for session in sessions)):
             for session in turn:  # 0 1 2 3 0 1 2 3: neighbours in the queue are different devices
                 if session is not None:
                     self._free.put(session)
