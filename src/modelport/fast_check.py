@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 
-from .data.decode import Decoder, read_bytes
+from .data.decode import Decoder
 from .data.fast import FastDecoder
 from .data.predictions import top_classes
 from .data.source import RAW_SUFFIX, Sample, Source
@@ -23,7 +23,7 @@ class FastSample:
     """The images to hold against the exact path, and what the run decided of them."""
 
     def __init__(self, source: Source) -> None:
-        images = [row for row, sample in enumerate(source) if sample.path.suffix.lower() != RAW_SUFFIX]
+        images = [row for row, sample in enumerate(source) if sample.suffix != RAW_SUFFIX]
         if raw := len(source) - len(images):
             _log.warning(
                 "%s: %d of %d inputs are %s, prepared already: --preprocess fast has no effect on them",
@@ -69,7 +69,7 @@ class FastSample:
 
 def _both(sample: Sample, exact: Decoder, fast: Decoder) -> tuple[np.ndarray, np.ndarray]:
     try:
-        data = read_bytes(sample.path)
+        data = sample.read()
         return exact.pixels(data), fast.pixels(data)
     except DataError as error:
-        raise DataError(f"{sample.path}: could be read in the run and not afterwards: it {error}") from error
+        raise DataError(f"{sample.origin}: could be read in the run and not afterwards: it {error}") from error

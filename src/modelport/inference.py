@@ -131,6 +131,6 @@ def prepare_source(
 
 def _calibrated_with(model: OfflineModel, source: Source) -> tuple[str, ...]:
     """Names of the images that the model was calibrated with. With labels they would be evaluated: refused."""
-    seen = set(model.calibrated_with({sample.key: sample.path for sample in source}))
+    seen = set(model.calibrated_with({sample.key: sample.origin for sample in source}))
     refuse_overlap([sample.key for sample in source if sample.key in seen and sample.label is not None], source.where)
     return tuple(sample.key for sample in source if sample.key in seen)

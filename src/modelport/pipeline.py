@@ -18,7 +18,7 @@ from time import perf_counter, process_time, thread_time
 import numpy as np
 
 from .channel import Channel, Closed
-from .data.decode import Decoder, read_bytes
+from .data.decode import Decoder
 from .data.predictions import Prediction, top_classes
 from .data.source import Sample, Source
 from .engines.base import Session
@@ -272,7 +272,7 @@ class Pipeline:
             batch, row, sample, starved = self._place_next()
             start = perf_counter()
             try:
-                data: bytes | DataError = read_bytes(sample.path)
+                data: bytes | DataError = sample.read()
                 if self._options.contents:
                     batch.contents[row] = hashlib.sha256(data).digest()
             except DataError as error:
@@ -306,8 +306,8 @@ class Pipeline:
             self._decoder(batch.samples[row], data, batch.array[row])
         except DataError as error:
             if not self._options.count_bad_images:
-                path = batch.samples[row].path
-                raise DataError(f"{path}: {error}; --on-bad-image count lists such images and goes on") from error
+                origin = batch.samples[row].origin
+                raise DataError(f"{origin}: {error}; --on-bad-image count lists such images and goes on") from error
             batch.array[row] = 0
             batch.errors[row] = str(error)
             return data is not error  # one that could not be read was counted there

@@ -7,9 +7,11 @@ Python's logger class, imports torch where there is one, and starts its telemetr
 
 from __future__ import annotations
 
+import base64
 import difflib
 import logging
 import math
+import pickle
 import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -103,9 +105,9 @@ def quantize(  # noqa: PLR0913
     require_operators(graph, options.keep_float)
     source = images if isinstance(images, Source) else open_source(images)
     chosen = _choose(source, options, spec, graph.batch_size or 1)
-    seen, digest = contents(sample.path for sample in (*chosen.calibration, *chosen.control))
+    seen, digest = contents(sample.origin for sample in (*chosen.calibration, *chosen.control))
     if evaluation is not None:
-        refuse_overlap(overlap(seen, {sample.key: sample.path for sample in evaluation}), source.where)
+        refuse_overlap(overlap(seen, {sample.key: sample.origin for sample in evaluation}), source.where)
     log.info("quantising with %s: %d calibration images from %s", tool, len(chosen.calibration), source.where)
     with files.atomic_path(output) as temporary, tempfile.TemporaryDirectory() as folder:
         quantized = Path(folder) / "quantized.onnx"
@@ -210,6 +212,11 @@ def _choose(source: Source, options: QuantizeOptions, spec: ModelSpec, batch: in
     return _Chosen(chosen, control)
 
 
+def _pickled(samples: list[Sample]) -> str:
+    """As a child can be told of them, wherever they are read from."""
+    return base64.b64encode(pickle.dumps(samples)).decode()
+
+
 def _ask(
     graph: ClassifierGraph, spec: ModelSpec, options: QuantizeOptions, chosen: _Chosen, output: Path
 ) -> float | None:
@@ -222,8 +229,8 @@ def _ask(
         "max_drop": options.max_drop,
         "keep_float": options.keep_float,
         "spec": spec.jsonable(),
-        "calibration": [(sample.key, str(sample.path.resolve()), None) for sample in chosen.calibration],
-        "control": [(sample.key, str(sample.path.resolve()), sample.label) for sample in chosen.control],
+        "calibration": _pickled(chosen.calibration),
+        "control": _pickled(chosen.control),
     }
     try:
         drop = child.ask("modelport.quantizers", request)["drop"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import logging
+import pickle
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ import numpy as np
 import onnx
 
 from . import child
-from .data.decode import Decoder, read_bytes
+from .data.decode import Decoder
 from .data.source import Sample
 from .errors import CompileError, DataError, EngineUnavailableError, ModelportError
 from .graph import ClassifierGraph, read_classifier
@@ -37,9 +39,9 @@ class _Images:
         images = np.empty((len(batch), *self._shape), np.float32)
         for sample, out in zip(batch, images, strict=True):
             try:
-                self._decoder(sample, read_bytes(sample.path), out)
+                self._decoder(sample, sample.read(), out)
             except DataError as error:
-                self.error = self.error or DataError(f"{sample.path}: {error}; take it out of the calibration images")
+                self.error = self.error or DataError(f"{sample.origin}: {error}; take it out of the calibration images")
                 raise self.error from error
         return {self._name: images}
 
@@ -149,8 +151,8 @@ def _saturates() -> bool:
     return host.machine in ("x86_64", "AMD64") and not any("vnni" in feature for feature in host.features)
 
 
-def _batches(rows: list[tuple[str, str, int | None]], size: int) -> list[Batch]:
-    samples = [Sample(key, Path(path), label) for key, path, label in rows]
+def _batches(pickled: str, size: int) -> list[Batch]:
+    samples: list[Sample] = pickle.loads(base64.b64decode(pickled))  # of our own parent
     return [tuple(samples[start : start + size]) for start in range(0, len(samples), size)]
 
 

@@ -7,10 +7,8 @@ result does not differ from torchvision's.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import warnings
-from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -52,7 +50,7 @@ class Decoder:
         Raises:
             DataError: the bytes are no image, a truncated one, or one too large to be decoded safely.
         """
-        if sample.path.suffix.lower() == RAW_SUFFIX:
+        if sample.suffix == RAW_SUFFIX:
             self._raw(data, out)
         else:
             self.place(self.pixels(data), out)
@@ -131,22 +129,6 @@ _PILLOW_ERRORS = (
     EOFError,
     Image.DecompressionBombError,
 )
-
-
-def read_bytes(path: Path) -> bytes:
-    """A file's bytes, with a DataError where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror or error}") from error
-
-
-def content(path: Path) -> bytes | None:
-    """sha256 of a file's bytes; None where it cannot be read."""
-    try:
-        return hashlib.sha256(read_bytes(path)).digest()
-    except DataError:
-        return None
 
 
 def open_image(data: bytes) -> Image.Image:

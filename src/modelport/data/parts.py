@@ -25,7 +25,6 @@ from .. import files
 from ..errors import FormatError
 from ..journal import JournalFile, open_journal
 from ..schema import Record
-from .decode import content
 from .predictions import Prediction, as_table
 from .source import Source
 
@@ -278,7 +277,7 @@ def _recorded(path: Path) -> list[bytes | None]:
 def _contents(source: Source, places: list[int]) -> list[bytes | None]:
     """What the images' files contain now."""
     with ThreadPoolExecutor(_READERS) as pool:
-        return list(pool.map(lambda place: content(source.samples[place].path), places))
+        return list(pool.map(lambda place: source.samples[place].content(), places))
 
 
 def _runs(true: dict[int, tuple[Path, int]], batch: int, total: int) -> list[Kept]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ..errors import DataError, FormatError
+from ..origin import Origin, read_bytes
 from ..schema import read_text
 from .labels import label_key
 
@@ -20,19 +20,49 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif
 RAW_SUFFIX = ".bin"  # the guide's preprocessed input: raw float32, CHW
 
 
+PIECE = 4096  # images that are planned, or handed out, together
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image to classify.
+    """One image to classify. It reads itself, wherever it is.
 
     Attributes:
         key: its name in results, unique in a source: the file's name, with the class folder before it where there is one.
-        path: the file.
+        origin: where its bytes are.
         label: its class, if known.
+        sha256: of its bytes, where an index states it: what is read is held against it.
     """
 
     key: str
-    path: Path
+    origin: Origin
     label: int | None = None
+    sha256: bytes | None = None
+
+    @property
+    def suffix(self) -> str:
+        """What kind of bytes they are, as a file's suffix in lower case."""
+        return PurePath(str(self.origin)).suffix.lower()
+
+    def read(self) -> bytes:
+        """Its bytes.
+
+        Raises:
+            DataError: they cannot be read, or are not those that the index states.
+        """
+        data = read_bytes(self.origin)
+        if self.sha256 is not None and hashlib.sha256(data).digest() != self.sha256:
+            raise DataError(
+                "is not what its index lists (another sha256): it was changed or damaged since; pack it again"
+            )
+        return data
+
+    def content(self) -> bytes | None:
+        """sha256 of its bytes as they are now; None where they cannot be read."""
+        try:
+            return hashlib.sha256(self.read()).digest()
+        except DataError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +86,11 @@ class Source:
         """Only the images at these places."""
         return replace(self, samples=tuple(self.samples[place] for place in places))
 
+    def shards(self, images: int = PIECE) -> Iterator[Source]:
+        """Its images in pieces, in order, each to be worked on by itself, wherever: a piece can be pickled."""
+        for start in range(0, len(self), images):
+            yield replace(self, samples=self.samples[start : start + images])
+
     def labelled(self, labels: dict[str, int]) -> Source:
         """The same images with labels looked up by name; an image that `labels` lacks keeps its own, or none."""
         found = (replace(s, label=labels.get(label_key(s.key), s.label)) for s in self.samples)
@@ -65,7 +100,7 @@ class Source:
         """Changes when an image is added, removed, renamed, relabelled, or its file's size or time changes."""
         total = hashlib.sha256()
         for sample in self.samples:
-            total.update(f"{sample.key}\0{sample.label}\0{_state(sample.path)}\n".encode())
+            total.update(f"{sample.key}\0{sample.label}\0{_state(sample.origin)}\n".encode())
         return total.hexdigest()
 
 
@@ -97,9 +132,9 @@ def open_source(path: Path | str) -> Source:
     return Source(str(path), tuple(samples))
 
 
-def _state(path: Path) -> str:
+def _state(origin: Origin) -> str:
     try:
-        state = os.stat(path)
+        state = origin.stat()
     except OSError:
         return "absent"
     return f"{state.st_size} {state.st_mtime_ns}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import files
-from ..data.decode import Decoder, read_bytes
+from ..data.decode import Decoder
 from ..data.op_csv import is_op_csv
 from ..data.op_csv_writer import write_op_csv
 from ..data.source import open_source
@@ -191,7 +191,7 @@ def real_batch(model: OfflineModel, images: Path) -> np.ndarray:
     for row in range(len(batch)):
         sample = samples[row % len(samples)]
         try:
-            decoder(sample, read_bytes(sample.path), batch[row])
+            decoder(sample, sample.read(), batch[row])
         except DataError as error:
-            raise DataError(f"{sample.path}: {error}") from error
+            raise DataError(f"{sample.origin}: {error}") from error
     return batch

@@ -1,0 +1,37 @@
+"""Where the bytes of one image are: what reads like a file, without being one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from .errors import DataError
+
+
+class Stat(Protocol):
+    """What changes when an image may have changed, in the words of `os.stat`."""
+
+    @property
+    def st_size(self) -> int: ...
+
+    @property
+    def st_mtime_ns(self) -> int: ...
+
+
+class Origin(Protocol):
+    """Where the bytes of one image are; its `str` names the place in messages. A `Path` is one. Small, and can be pickled."""
+
+    def read_bytes(self) -> bytes:
+        """All of them; OSError where they cannot be read."""
+        ...
+
+    def stat(self) -> Stat:
+        """Their number, and when they changed last, as cheaply as can be; OSError where they are not there."""
+        ...
+
+
+def read_bytes(origin: Origin) -> bytes:
+    """The bytes at a place, with a DataError where they cannot be read."""
+    try:
+        return origin.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror or error}") from error
