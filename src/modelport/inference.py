@@ -68,6 +68,8 @@ def infer(  # noqa: PLR0913
     if not isinstance(model, OfflineModel):
         model = OfflineModel.load(Path(model))
     refuse_foreign(Path(output), existing)
+    if cluster is not None and not isinstance(images, Source) and "://" not in str(images):
+        images = Path(images).absolute()  # as the actors will look for it
     source = prepare_source(images, labels, model.manifest.model, options.limit)
     seen = _calibrated_with(model, source)
     with _executor(model, options, cluster) as (executor, opened):

@@ -6,14 +6,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from commands import start
 from flat_images import write_images
 
 from modelport.accuracy import INFER_FILE, PREDICTIONS_FILE
@@ -22,12 +22,9 @@ from modelport.engines.null import FAULT
 from modelport.inference import infer
 from modelport.results import InferResult
 
-ray_cluster = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed: pip install 'modelport[ray]'")
-
 COUNT, BATCH = 10_000, 8
 SLOW = "infer-slow:15"  # milliseconds a batch, so that there is a middle to kill in
 QUICK_CHECK = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
-HEAD = {"num_cpus": 0, "include_dashboard": False, "_system_config": QUICK_CHECK}
 
 
 @pytest.fixture(scope="module")
@@ -46,22 +43,10 @@ def undisturbed(images: Path, compiled, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def cluster(made: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A head without cores and two nodes of one core each."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv(FAULT, SLOW)
-    made = ray_cluster.Cluster(initialize_head=True, head_node_args=HEAD)
-    try:
-        for _ in range(2):
-            made.add_node(num_cpus=1)
-        yield made
-    finally:
-        made.shutdown()
-
-
-def start(*words: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "modelport", *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return made({"num_cpus": 0, "_system_config": QUICK_CHECK}, {"num_cpus": 1}, {"num_cpus": 1})
 
 
 def actors() -> list[psutil.Process]:

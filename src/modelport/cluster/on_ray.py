@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from .. import errors, files
 from ..data.parts import Part, Parts
+from ..data.source import Source
 from ..engines import open_model
 from ..engines.base import Session, SessionOptions
 from ..errors import InferenceError
@@ -32,7 +33,7 @@ from ..stopping import draining
 from ..work import Figures, Work
 from .actor import OUTCOME, PART, ShardRunner
 from .connection import Cluster, first_line
-from .figures import add_up
+from .figures import Tally
 from .shards import Assignment, Outcome, cut
 
 _END_S = 30.0
@@ -58,23 +59,27 @@ class OnRay(Executor):
         self._stopping = False
 
     def infer(self, work: Work, parts: Parts, columns: pa.Schema, progress: Progress) -> Figures:
-        total, outcomes, begin = len(work.source), list[Outcome](), perf_counter()
+        total, tally, begin = len(work.source), Tally(), perf_counter()
         watched = Watch() if self._cluster.local else None
         with draining(self._stop), self._assigned(work, parts) as assignment:
             while (holes := parts.holes(total)) and not self._stopping:
                 actors = self._cluster.require_room()
                 shards = [shard.pack() for shard in cut(work.source, holes, self.batch_size, actors)]
-                done = total - sum(map(len, holes))
+                done, since = total - sum(map(len, holes)), perf_counter()
                 try:
-                    for outcome in self._commits(self._outcomes(assignment, shards, actors), assignment, parts):
-                        outcomes.append(outcome)
+                    for outcome, data in self._outcomes(assignment, shards, actors):
+                        _require_sight(outcome, work.source)
+                        since = _commit(outcome, data, assignment, parts, since)
+                        tally.add(outcome)
                         done += outcome.images
                         progress(f"infer {work.target.name}", done, total)
+                        if self._stopping:
+                            break
                 except _NodeLostError:
                     log.warning("a node of the Ray cluster is gone: what it had not finished is done by the others")
         if watched is not None:
             watched.finish()
-        return add_up(outcomes, parts, perf_counter() - begin, watched.hygiene if watched else None)
+        return tally.figures(parts, perf_counter() - begin, watched.hygiene if watched else None)
 
     @contextmanager
     def _assigned(self, work: Work, parts: Parts) -> Iterator[Assignment]:
@@ -99,26 +104,6 @@ class OnRay(Executor):
 
     def _stop(self) -> None:
         self._stopping = True
-
-    def _commits(
-        self, outcomes: Iterator[tuple[Outcome, bytes | None]], assignment: Assignment, parts: Parts
-    ) -> Iterator[Outcome]:
-        """List each part that is back, and raise the first error once all that had come back before it is listed."""
-        since = perf_counter()
-        for outcome, data in outcomes:
-            if outcome.error is not None:
-                raise getattr(errors, outcome.error)(outcome.message)
-            path = assignment.part(outcome.start, outcome.images)
-            if data is not None:  # the actor does not see our directory
-                files.write_bytes(path, data)
-            now = perf_counter()
-            seconds, since = round(now - since, 6), now
-            parts.adopt(
-                Part(start=outcome.start, images=outcome.images, file=path.name, sha256=outcome.sha256, seconds=seconds)
-            )
-            yield outcome
-            if self._stopping:
-                return
 
     def _outcomes(
         self, assignment: Assignment, shards: list[bytes], actors: int
@@ -148,7 +133,7 @@ class OnRay(Executor):
                         f"the Ray cluster gave up: {first_line(item)}; what was done is kept: the same command goes on there"
                     ) from item
                 for told, part in zip(item[OUTCOME].to_pylist(), item[PART].to_pylist(), strict=True):
-                    yield Outcome.parse(json.loads(told), "an actor's answer"), part
+                    yield _answer(told), part
 
     def _plan(self, assignment: Assignment, shards: list[bytes], actors: int) -> Dataset:
         """Ray Data's plan: one shard, one block, one call."""
@@ -170,6 +155,38 @@ class OnRay(Executor):
             num_cpus=self._cluster.cores,
             num_gpus=options.gpus or None,
             max_task_retries=_RETRIES,
+        )
+
+
+def _answer(told: str) -> Outcome:
+    """What an actor says, or the error that it met there."""
+    outcome = Outcome.parse(json.loads(told), "an actor's answer")
+    if outcome.error is not None:
+        raise getattr(errors, outcome.error)(outcome.message)
+    return outcome
+
+
+def _commit(outcome: Outcome, data: bytes | None, assignment: Assignment, parts: Parts, since: float) -> float:
+    """List a part that is back, with the time since the one before, and return the time that it is now."""
+    path = assignment.part(outcome.start, outcome.images)
+    if data is not None:  # the actor does not see our directory
+        files.write_bytes(path, data)
+    now = perf_counter()
+    seconds = round(now - since, 6)
+    parts.adopt(
+        Part(start=outcome.start, images=outcome.images, file=path.name, sha256=outcome.sha256, seconds=seconds)
+    )
+    return now
+
+
+def _require_sight(outcome: Outcome, source: Source) -> None:
+    """Raise InferenceError where an actor could read nothing and we can: its node does not see the images."""
+    unread = sum(stage.failures for stage in outcome.stages if stage.name == "read")
+    sample = source.samples[outcome.start]
+    if unread == outcome.images and sample.content() is not None:
+        raise InferenceError(
+            f"{outcome.actor} could read none of {unread} images, such as {sample.origin}, which can be read here: every node has to "
+            "see the images at the same place"
         )
 
 

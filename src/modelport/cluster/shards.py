@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..data.fast import Preprocessing
@@ -96,4 +96,13 @@ def cut(source: Source, holes: list[range], batch: int, actors: int) -> Iterator
     size = -(-wanted // batch) * batch
     for hole in holes:
         for start in range(hole.start, hole.stop, size):
-            yield Shard(start, source.at(range(start, min(start + size, hole.stop))))
+            yield Shard(start, _absolute(source.at(range(start, min(start + size, hole.stop)))))
+
+
+def _absolute(source: Source) -> Source:
+    """An actor's working directory is another."""
+    samples = (
+        replace(sample, origin=sample.origin.absolute()) if isinstance(sample.origin, Path) else sample
+        for sample in source
+    )
+    return replace(source, samples=tuple(samples))

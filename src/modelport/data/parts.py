@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from bisect import insort
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -174,8 +175,8 @@ class Parts:
     def adopt(self, part: Part) -> None:
         """List a part whose file is in its place, whoever wrote it; on return it is done for good."""
         self._add(part)
-        self.kept.append(Kept(self.home / part.file, 0, part.start, part.start + part.images))
-        self.kept.sort(key=lambda kept: kept.start)
+        kept = Kept(self.home / part.file, 0, part.start, part.start + part.images)
+        insort(self.kept, kept, key=lambda kept: kept.start)
 
     def names_hold(self, source: Source) -> bool:
         """Whether the finished predictions are of these images, under these names and labels."""
@@ -187,7 +188,7 @@ class Parts:
     def tables(self, source: Source) -> Iterator[pa.Table]:
         """All that is kept, in order, under the names and labels that the images have now."""
         for kept in self.kept:
-            table = pq.read_table(kept.path).slice(kept.row, kept.stop - kept.start)
+            table = _read_part(kept.path).slice(kept.row, kept.stop - kept.start)
             samples = source.samples[kept.start : kept.stop]
             for name, values in (("key", [s.key for s in samples]), ("label", [s.label for s in samples])):
                 field = table.schema.field(name)
@@ -264,6 +265,16 @@ def _line(value: object, where: str) -> Part | Finished:
     if Path(part.file).name != part.file or part.start < 0 or part.images < 1:
         raise FormatError(f"{where}: {part.file!r} is no part")
     return part
+
+
+def _read_part(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise FormatError(
+            f"{path}: was written and cannot be read any more ({str(error).splitlines()[0]}); run the same command again: only "
+            "what was in it is done again"
+        ) from error
 
 
 def _recorded(path: Path) -> list[bytes | None]:
