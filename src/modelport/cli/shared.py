@@ -64,6 +64,7 @@ def cluster_options(command: F) -> F:
         actors: int | None,
         actor_cores: int | None,
         actor_gpus: int,
+        shard_images: int,
         **rest: Any,
     ) -> Any:
         from ..cluster.connection import ClusterOptions
@@ -71,7 +72,7 @@ def cluster_options(command: F) -> F:
         given = {"--address": address, "--actors": actors, "--actor-cores": actor_cores, "--actor-gpus": actor_gpus}
         if on == "here" and (named := [name for name, value in given.items() if value]):
             raise click.UsageError(f"{named[0]} is for --on ray")
-        cluster = ClusterOptions(address=address, actors=actors, cores=actor_cores, gpus=actor_gpus)
+        cluster = ClusterOptions(address=address, actors=actors, cores=actor_cores, gpus=actor_gpus, shard=shard_images)
         return command(*args, cluster=cluster if on == "ray" else None, **rest)
 
     for option in reversed(
@@ -95,6 +96,13 @@ def cluster_options(command: F) -> F:
                 help="Cores of each; those of the smallest node if left out.",
             ),
             click.option("--actor-gpus", type=click.IntRange(min=0), default=0, help="GPUs of each."),
+            click.option(
+                "--shard-images",
+                type=click.IntRange(min=1),
+                default=1024,
+                show_default=True,
+                help="Images that are committed together, at most.",
+            ),
         )
     ):
         with_cluster = option(with_cluster)

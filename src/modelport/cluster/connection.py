@@ -32,15 +32,20 @@ class ClusterOptions:
         actors: how many; None as many as fit.
         cores: of each actor; None takes all cores of the smallest node.
         gpus: of each actor.
+        shard: images in a shard at most: what is committed together, and lost where a worker is killed. More of them make less work
+            for the driver.
     """
 
     address: str | None = None
     actors: int | None = None
     cores: int | None = None
     gpus: int = 0
+    shard: int = 1024
 
     def __post_init__(self) -> None:
-        for name, value, least in (("actors", self.actors, 1), ("cores", self.cores, 1), ("gpus", self.gpus, 0)):
+        least_values = {"actors": 1, "cores": 1, "gpus": 0, "shard": 1}
+        for name, least in least_values.items():
+            value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
 

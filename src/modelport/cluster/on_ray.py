@@ -64,7 +64,9 @@ class OnRay(Executor):
         with draining(self._stop), self._assigned(work, parts) as assignment:
             while (holes := parts.holes(total)) and not self._stopping:
                 actors = self._cluster.require_room()
-                shards = [shard.pack() for shard in cut(work.source, holes, self.batch_size, actors)]
+                most = self._cluster.options.shard
+                cuts = cut(work.source, holes, self.batch_size, actors=actors, most=most)
+                shards = [shard.pack() for shard in cuts]
                 done, since = total - sum(map(len, holes)), perf_counter()
                 try:
                     for outcome, data in self._outcomes(assignment, shards, actors):

@@ -15,7 +15,6 @@ from ..pipeline import PipelineOptions
 from ..results import DeviceStats, StageStats
 from ..schema import Record
 
-MOST_IMAGES = 1024  # of a shard: a killed worker costs no more, and one commit is a small share of the work
 _SHARDS_EACH = 4  # for every actor, so that none is idle for long at the end
 
 
@@ -89,10 +88,10 @@ class Outcome(Record):
     message: str = ""
 
 
-def cut(source: Source, holes: list[range], batch: int, actors: int) -> Iterator[Shard]:
-    """Cut what is to be done into shards of whole batches, a few for every actor."""
+def cut(source: Source, holes: list[range], batch: int, *, actors: int, most: int) -> Iterator[Shard]:
+    """Cut what is to be done into shards of whole batches: a few for every actor, and of `most` images where there are many."""
     left = sum(map(len, holes))
-    wanted = min(MOST_IMAGES, -(-left // (_SHARDS_EACH * actors)))
+    wanted = min(most, -(-left // (_SHARDS_EACH * actors)))
     size = -(-wanted // batch) * batch
     for hole in holes:
         for start in range(hole.start, hole.stop, size):

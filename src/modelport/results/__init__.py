@@ -21,6 +21,7 @@ from .performance import (
 )
 from .profile import Island, Operator, ProfileResult
 from .run import Command, RunResult, TargetResult
+from .scaling import ClusterLoad, Limit, ScalePlan
 from .search import Configuration, Measured, Outcome, SweepResult, SweepSettings, SweepSubject, Trial
 from .tuning import Goal, TuneResult, VariantAccuracy
 
@@ -28,6 +29,7 @@ __all__ = [
     "Accuracy",
     "BadImage",
     "BenchResult",
+    "ClusterLoad",
     "Command",
     "Configuration",
     "DeviceStats",
@@ -46,6 +48,7 @@ __all__ = [
     "Island",
     "LatencySummary",
     "LayerError",
+    "Limit",
     "MachinePeaks",
     "Measured",
     "Operator",
@@ -61,6 +64,7 @@ __all__ = [
     "ReferenceAccuracy",
     "Result",
     "RunResult",
+    "ScalePlan",
     "StageStats",
     "SweepResult",
     "SweepSettings",
