@@ -19,7 +19,7 @@ from modelport.accuracy import (
     judge,
     measure_parity,
 )
-from modelport.data.predictions import TOP, Prediction, Predictions, top_classes, writing
+from modelport.data.predictions import TOP, Prediction, Predictions, as_table, schema, top_classes, writing
 from modelport.data.source import Sample
 from modelport.errors import DataError, FormatError, OutputError
 from modelport.host import environment
@@ -159,12 +159,13 @@ class TestEvaluate:
     def make(directory: Path, limit: int | None = None) -> Path:
         directory.mkdir()
         nothing = np.empty(0, dtype=np.int32)
-        with writing(directory / PREDICTIONS_FILE, 6, all_scores=False) as writer:
-            for number in range(3):
-                top = top_classes(np.eye(6, dtype=np.float32)[number][None])[0]
-                sample = Sample(f"{number}.png", Path(f"{number}.png"))
-                writer.write(Prediction(sample, top, np.zeros(5, np.float32), None))
-            writer.write(Prediction(Sample("3.png", Path("3.png")), nothing, nothing, None, "is damaged"))
+        rows = []
+        for number in range(3):
+            top = top_classes(np.eye(6, dtype=np.float32)[number][None])[0]
+            rows.append(Prediction(Sample(f"{number}.png", Path(f"{number}.png")), top, np.zeros(5, np.float32), None))
+        rows.append(Prediction(Sample("3.png", Path("3.png")), nothing, nothing, None, "is damaged"))
+        with writing(directory / PREDICTIONS_FILE, schema(6, all_scores=False)) as writer:
+            writer.write(as_table(rows, schema(6, all_scores=False)))
         InferResult(
             engine="null",
             engine_version="0",

@@ -86,14 +86,17 @@ def contents(origins: Iterable[Origin]) -> tuple[tuple[ImageContent, ...], str]:
 
 
 def overlap(seen: Iterable[ImageContent], images: Mapping[str, Origin]) -> list[str]:
-    """Which of the images (name: place) have a content that was seen. Only files of a size that was seen are read."""
+    """Which of the images (name: place) have a content that was seen. Those of a size that was not seen are not read."""
     known = {(content.bytes, content.sha256) for content in seen}
     sizes = {size for size, _ in known}
     found = []
     for name, origin in images.items():
         try:
             size = origin.stat().st_size
-            if size in sizes and (size, hashlib.sha256(origin.read_bytes()).hexdigest()[:_SHOWN]) in known:
+            if size is not None and size not in sizes:
+                continue
+            data = origin.read_bytes()
+            if (len(data), hashlib.sha256(data).hexdigest()[:_SHOWN]) in known:
                 found.append(name)
         except OSError:
             pass  # reading it for its scores will say so

@@ -9,7 +9,7 @@ import numpy as np
 from .data.decode import Decoder
 from .data.fast import FastDecoder
 from .data.predictions import top_classes
-from .data.source import RAW_SUFFIX, Sample, Source
+from .data.source import Sample, Source
 from .engines.base import Session
 from .errors import DataError
 from .results import FastCheck
@@ -23,11 +23,11 @@ class FastSample:
     """The images to hold against the exact path, and what the run decided of them."""
 
     def __init__(self, source: Source) -> None:
-        images = [row for row, sample in enumerate(source) if sample.suffix != RAW_SUFFIX]
+        images = [row for row, sample in enumerate(source) if not sample.prepared]
         if raw := len(source) - len(images):
             _log.warning(
-                "%s: %d of %d inputs are %s, prepared already: --preprocess fast has no effect on them",
-                source.where, raw, len(source), RAW_SUFFIX,
+                "%s: %d of %d inputs are prepared already: --preprocess fast has no effect on them",
+                source.where, raw, len(source),
             )  # fmt: skip
         places = np.linspace(0, len(images) - 1, min(len(images), MOST)).round().astype(int)
         self._rows = {images[place] for place in places}

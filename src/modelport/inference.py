@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from . import files
 from .calibration import refuse_overlap
+from .data.decode import require_pixels_for
 from .data.labels import read_labels, require_in_range
 from .data.source import Source, open_source
 from .engines import load
@@ -120,6 +121,7 @@ def prepare_source(
 ) -> Source:
     """Plan the images, attach labels, check both against the model, and cut to the limit."""
     source = images if isinstance(images, Source) else open_source(images)
+    require_pixels_for(source.samples[0], spec.preprocess)  # here, not once for each image
     if labels is not None:
         wanted = read_labels(labels)
         require_in_range(wanted, spec.num_classes, labels)

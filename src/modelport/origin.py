@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 from .errors import DataError
@@ -11,7 +12,7 @@ class Stat(Protocol):
     """What changes when an image may have changed, in the words of `os.stat`."""
 
     @property
-    def st_size(self) -> int: ...
+    def st_size(self) -> int | None: ...  # None: only reading would tell
 
     @property
     def st_mtime_ns(self) -> int: ...
@@ -27,6 +28,11 @@ class Origin(Protocol):
     def stat(self) -> Stat:
         """Their number, and when they changed last, as cheaply as can be; OSError where they are not there."""
         ...
+
+
+def location(text: Path | str) -> Path | str:
+    """A place that images come from, as it is given: a path, or a URL such as `s3://bucket/folder`, which is no path."""
+    return text if "://" in str(text) else Path(text)
 
 
 def read_bytes(origin: Origin) -> bytes:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from modelport.data.source import Sample, Source, natural_key, open_source
+from modelport.data.source import Sample, Source, open_source
+from modelport.data.sources.folder import natural_key
 from modelport.errors import DataError, FormatError
 
 

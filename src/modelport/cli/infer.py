@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from .shared import PATH, cluster_options, emit, force_option, json_option, progress, session_options
+from .shared import (
+    IMAGES,
+    IMAGES_HELP,
+    PATH,
+    cluster_options,
+    emit,
+    force_option,
+    json_option,
+    progress,
+    session_options,
+)
 
 if TYPE_CHECKING:
     from ..cluster.connection import ClusterOptions
@@ -17,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", type=PATH)
-@click.option("--images", type=PATH, required=True, help="Folder, class subfolders, .info list, or one image.")
+@click.option("--images", type=IMAGES, required=True, help=IMAGES_HELP)
 @click.option("--labels", type=PATH, help="Label file, `name class` per line; kept in the predictions.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N images.")
 @click.option("--scores", is_flag=True, help="Keep all scores, not only the highest five.")

@@ -25,10 +25,25 @@ F = TypeVar("F", bound=Callable[..., Any])
 PRECISIONS = ("f32", "bf16", "fp16", "int8")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 PATH = click.Path(path_type=Path)
+IMAGES_HELP = "Folder, class subfolders, .info or .txt list, tar or Parquet shards, a URL of these, or one image."
 _BAR_AFTER_S = 1.0
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 force_option = click.option("--force", is_flag=True, help="Replace existing output of the same kind.")
+
+
+class _Images(click.ParamType):
+    """Where images are: a URL stays as it is written, all else is a path."""
+
+    name = "images"
+
+    def convert(self, value: Any, *_: Any) -> Path | str:
+        from ..origin import location
+
+        return location(value)
+
+
+IMAGES = _Images()
 
 
 def session_options(command: F) -> F:

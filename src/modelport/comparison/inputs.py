@@ -88,7 +88,7 @@ def _decode(decoder: Decoder, sample: Sample) -> Batch:
             floats = np.empty(decoder.shape, np.float32)
             decoder(sample, data, floats)
             return Batch(floats, None)
-        return _normalised(decoder, decoder.pixels(data))
+        return _normalised(decoder, decoder.pixels_of(sample, data))
     except DataError as error:
         raise DataError(f"{sample.origin}: {error}; take it out of the images") from error
 

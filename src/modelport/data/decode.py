@@ -17,7 +17,7 @@ from PIL import Image
 from ..errors import DataError
 from ..spec import ColorOrder, Preprocess
 from .resize import fit_exact
-from .source import RAW_SUFFIX, Sample
+from .source import PIXELS_SUFFIX, RAW_SUFFIX, Sample
 
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # MPO files open as JPEG
 Image.init()  # registers every format now, not lazily from several threads at once
@@ -53,7 +53,19 @@ class Decoder:
         if sample.suffix == RAW_SUFFIX:
             self._raw(data, out)
         else:
-            self.place(self.pixels(data), out)
+            self.place(self.pixels_of(sample, data), out)
+
+    def pixels_of(self, sample: Sample, data: bytes) -> np.ndarray:
+        """The sample's pixels as `pixels` gives them; of a sample that is pixels already, these."""
+        if not sample.suffix.startswith(PIXELS_SUFFIX):
+            return self.pixels(data)
+        require_pixels_for(sample, self.preprocess)
+        channels, height, width = self.shape
+        if len(data) != channels * height * width:
+            raise DataError(
+                f"holds {len(data)} bytes; {height}x{width}x{channels} pixels have {channels * height * width}"
+            )
+        return np.frombuffer(data, np.uint8).reshape((height, width, channels) if channels > 1 else (height, width))
 
     def pixels(self, data: bytes) -> np.ndarray:
         """Decode, resize and crop to uint8, height x width (x 3 for colour), in RGB order."""
@@ -129,6 +141,17 @@ _PILLOW_ERRORS = (
     EOFError,
     Image.DecompressionBombError,
 )
+
+
+def require_pixels_for(sample: Sample, preprocess: Preprocess) -> None:
+    """Raise DataError where a sample is pixels that were resized and cropped in another way than this."""
+    made = sample.suffix.removeprefix(PIXELS_SUFFIX)
+    if sample.suffix.startswith(PIXELS_SUFFIX) and made != preprocess.pixels_digest:
+        size = "x".join(map(str, preprocess.input_size))
+        raise DataError(
+            f"{sample.origin}: these pixels were made with another preprocessing (digest {made}) than the model's ({size}, "
+            f"{preprocess.interpolation}, crop {preprocess.crop_pct:g}, digest {preprocess.pixels_digest}); pack with the model's"
+        )
 
 
 def open_image(data: bytes) -> Image.Image:

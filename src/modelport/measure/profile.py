@@ -50,7 +50,7 @@ class ProfileOptions:
     rounds: int = 50
     warmup: int = 3
     threads: int | None = None
-    images: Path | None = None
+    images: Path | str | None = None
     peaks: bool = True
     onnx: Path | None = None
 
@@ -178,7 +178,7 @@ def _peaks(model: OfflineModel, operators: Sequence[OperatorFacts]) -> MachinePe
     return measure_peaks(engine, precisions=[each for each in load(engine).precisions if each in used])
 
 
-def real_batch(model: OfflineModel, images: Path) -> np.ndarray:
+def real_batch(model: OfflineModel, images: Path | str) -> np.ndarray:
     """The first images as a batch for the model; fewer than a batch are repeated.
 
     Raises:

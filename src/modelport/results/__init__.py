@@ -1,6 +1,6 @@
 """What was measured: frozen records with raw figures inside and derived ones as properties, as versioned JSON."""
 
-from .accuracy import Accuracy, Gate, GateCheck, Interval, Paired, Parity, ReferenceAccuracy
+from .accuracy import Accuracy, ClassAccuracy, Confusion, Gate, GateCheck, Interval, Paired, Parity, ReferenceAccuracy
 from .base import Environment, Result, require_comparable
 from .diff import DiffResult, FixResult, LayerError, TensorError
 from .operators import OperatorFacts, OperatorTensor
@@ -29,9 +29,11 @@ __all__ = [
     "Accuracy",
     "BadImage",
     "BenchResult",
+    "ClassAccuracy",
     "ClusterLoad",
     "Command",
     "Configuration",
+    "Confusion",
     "DeviceStats",
     "DiffResult",
     "EndToEnd",
