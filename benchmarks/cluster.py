@@ -156,7 +156,7 @@ def measure_cost(work: Path, path: Path, seconds: float) -> dict[str, object]:
 
 def _infer(model: Path, images: Path, out: Path, *words: str) -> subprocess.Popen[bytes]:
     line = [sys.executable, "-m", "modelport", "infer", str(model), "--images", str(images), "-o", str(out), *words]
-    return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(line, stdout=subprocess.DEVNULL)
 
 
 def _links(photos: Path, target: Path, count: int) -> Path:
