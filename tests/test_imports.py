@@ -168,6 +168,8 @@ RIGHT_OF = {
     "calibration": {"offline", "graph", "data", "engines", "quantize", "inference", "measure", "job", "cli", "report"},
     "quantize": {"exporter", "engines", "pipeline", "inference", "measure", "job", "cli", "report"},
     "pipeline": {"inference", "exporter", "measure", "job", "cli", "report"},
+    "executor": {"resumable", "cluster", "inference", "measure", "job", "cli", "report"},
+    "cluster": {"inference", "measure", "job", "cli", "report"},
     "inference": {"exporter", "measure", "job", "cli", "report"},
     "measure": {"comparison", "inspection", "job", "cli", "report"},
     "comparison": {"inspection", "job", "cli", "report"},
@@ -188,6 +190,7 @@ def test_left_never_imports_right(name):
         ("openvino", {"engines/openvino.py"}),
         ("onnxruntime", {"engines/onnxruntime.py", "exporter/export.py", "quantizers.py"}),
         ("nncf", {"quantizers.py"}),
+        ("ray", {"cluster/connection.py", "cluster/on_ray.py"}),
     ],
 )
 def test_a_runtime_is_imported_by_its_own_engine_only(package, allowed):
