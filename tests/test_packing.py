@@ -12,6 +12,7 @@ from pathlib import Path
 
 import models
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -20,7 +21,7 @@ from PIL import Image
 from modelport.cli import cli
 from modelport.data.parts import DIRECTORY
 from modelport.data.source import Source, open_source, stream_source
-from modelport.data.sources.index import MEMBERS_FILE, Index
+from modelport.data.sources.index import MEMBERS, MEMBERS_FILE, Index, Shard
 from modelport.engines.base import SessionOptions
 from modelport.errors import DataError, OutputError
 from modelport.inference import infer
@@ -142,6 +143,14 @@ def test_pixels_of_another_preprocessing_are_refused_at_once(pictures, compiled,
     with pytest.raises(DataError, match=r"made with another preprocessing \(digest .*; pack with the model's"):
         infer(compiled("null", 8), tmp_path / "pixels", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_class_that_the_model_has_not_is_told_before_it_runs(pictures, compiled, tmp_path):
+    labels = tmp_path / "labels.txt"
+    labels.write_text(f"c0/003.png {10**12}\n")
+    pack(pictures, tmp_path / "shards", labels=labels)
+    with pytest.raises(DataError, match=r"/shards: 'c0/003\.png' has label 1000000000000, the model has classes 0 to"):
+        infer(compiled("null", 8), tmp_path / "shards", tmp_path / "out")
 
 
 def test_mean_std_and_channel_order_come_after_the_pixels():
@@ -276,3 +285,35 @@ def test_the_command_line(pictures, tmp_path):
     assert [(s.key, s.label) for s in open_source(tmp_path / "out")][:2] == [("c0/000.png", 0), ("c0/003.png", 3)]
     assert CliRunner().invoke(cli, [*words, "--force", "--pixels"]).exit_code == 2
     assert CliRunner().invoke(cli, [*words, "--force", "--pixels", "--input-size", "16"]).exit_code == 0
+
+
+STREAMED = """
+import json, resource, sys
+from modelport.data.source import stream_source
+next(stream_source(sys.argv[1]))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+images = sum(len(piece) for piece in stream_source(sys.argv[1]))
+print(json.dumps([images, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before]))
+"""
+
+
+def test_a_stream_of_an_index_takes_no_more_memory_however_long_it_is(tmp_path):
+    count = 300_000
+    with open(tmp_path / "000000.tar", "wb") as shard:
+        shard.truncate(count * 1024)
+    columns = {
+        "key": np.char.mod("%09d.JPEG", np.arange(count)), "label": np.zeros(count, np.int64),
+        "shard": np.zeros(count, np.int32), "name": np.char.mod("%09d.JPEG", np.arange(count)),
+        "group": np.zeros(count, np.int32), "offset": 1024 * np.arange(count), "size": np.full(count, 512),
+    }  # fmt: skip
+    digest = pa.array([bytes(32)] * count, pa.binary(32))
+    table = pa.table({**{name: pa.array(column) for name, column in columns.items()}, "sha256": digest})
+    pq.write_table(table.cast(MEMBERS), tmp_path / MEMBERS_FILE, row_group_size=4096)
+    shards = (Shard(name="000000.tar", bytes=count * 1024, sha256="", images=count),)
+    Index(kind="tar", images=count, shards=shards).write(tmp_path / "index.json")
+
+    child = subprocess.run([sys.executable, "-c", STREAMED, tmp_path], capture_output=True, text=True, check=True)
+
+    images, grown_kb = json.loads(child.stdout)
+    assert images == count
+    assert grown_kb < 30_000  # as samples they take some 150 MB

@@ -101,7 +101,7 @@ def test_run_killed_at_any_instant_ends_with_the_same_bytes(
         "name": "killed",
         "model": {"onnx": str(tiny_onnx)},
         "data": {"images": str(two_thousand), "labels": str(tmp_path / "labels.txt")},
-        "targets": [{"engine": "null"}],
+        "targets": [{"engine": "onnxruntime"}],
         "performance": {"batch_sizes": [1], "rounds": 3, "warmup": 1},
         "accuracy": {"batch_size": BATCH, "tolerance_points": 100},
     }
@@ -113,7 +113,11 @@ def test_run_killed_at_any_instant_ends_with_the_same_bytes(
 
     kill_at_random(out, longest, "run", tmp_path / "job.yaml", "--out", out, whole=Path("source") / PREDICTIONS_FILE)
 
-    for name in ("source/predictions.parquet", "null-f32/predictions/predictions.parquet", "null-f32/result.json"):
+    for name in (
+        "source/predictions.parquet",
+        "onnxruntime-f32/predictions/predictions.parquet",
+        "onnxruntime-f32/result.json",
+    ):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not list(out.rglob(".*.tmp"))
 

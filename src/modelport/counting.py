@@ -27,10 +27,8 @@ class Count:
         self._classes, self._labels = classes, labels
         self._hits = np.zeros(TOP, np.int64)
         self._of_class = np.zeros((3, classes), np.int64)  # images, right first, right in the first five
-        self._pairs, self._pair_counts = (
-            np.empty(0, np.int64),
-            np.empty(0, np.int64),
-        )  # truth x classes + prediction, where wrong
+        self._pairs = np.empty(0, np.int64)  # truth x classes + prediction, where that is wrong
+        self._pair_counts = np.empty(0, np.int64)
         self._seen = set[str]()  # of `labels`
         self._images = self._extra = self._failed = self._rows = 0
         self._first_extra: list[str] = []

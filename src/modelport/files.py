@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import shutil
@@ -99,11 +100,24 @@ def new_directory(path: Path, *, marker: str, force: bool = False) -> Iterator[P
             for file in temporary.rglob("*"):
                 fsync(file)
             refuse_existing(path, force=force)  # another run may have made it meanwhile
-            remove_directory(path, marker=marker)
-            os.replace(temporary, path)
-            fsync(path.parent)
+            replace_directory(temporary, path, marker=marker)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_directory(new: Path, path: Path, *, marker: str) -> None:
+    """Move `new` to `path`. What is there is moved aside first and then removed, so that it is never there by halves.
+
+    Raises:
+        OutputError: what is there does not hold `marker`.
+    """
+    refuse_foreign(path, marker)
+    if path.is_dir():
+        os.replace(path, path.with_name(f".{path.name[:100]}.{os.getpid()}.old.tmp"))
+    os.replace(new, path)
+    fsync(path.parent)
+    for old in path.parent.glob(f".{glob.escape(path.name[:100])}.*.old.tmp"):
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def remove_directory(path: Path, *, marker: str) -> None:

@@ -122,6 +122,8 @@ def prepare_source(
     """Plan the images, attach labels, check both against the model, and cut to the limit."""
     source = images if isinstance(images, Source) else open_source(images)
     require_pixels_for(source.samples[0], spec.preprocess)  # here, not once for each image
+    if own := {sample.key: sample.label for sample in source if sample.label is not None}:
+        require_in_range(own, spec.num_classes, source.where)
     if labels is not None:
         wanted = read_labels(labels)
         require_in_range(wanted, spec.num_classes, labels)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -89,10 +88,8 @@ def pack(  # noqa: PLR0913
     with open_journal(home / _JOURNAL) as journal:
         index = _Packing(home, journal, source, options).run(progress)
         with files.reporting(output):
-            files.remove_directory(output, marker=INDEX_FILE)
-            os.replace(home, output)
+            files.replace_directory(home, output, marker=INDEX_FILE)
             (output / _JOURNAL).unlink()
-            files.fsync(output.parent)
     return index
 
 

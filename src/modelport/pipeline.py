@@ -229,7 +229,7 @@ class Pipeline:
                 pass
             except BaseException as error:  # handed to the caller's thread, whatever it is
                 self._error = self._error or error
-                self._abort()
+                self._begin_nothing_more()
             finally:
                 meter.add_cpu(thread_time())
                 output.done()
@@ -239,9 +239,14 @@ class Pipeline:
             thread.start()
         return threads
 
-    def _abort(self) -> None:
-        for channel in (self._free, self._read, self._full, self._scored):
+    def _begin_nothing_more(self) -> None:
+        """After an error. What has been inferred is still handed out."""
+        for channel in (self._free, self._read, self._full):
             channel.abort()
+
+    def _abort(self) -> None:
+        self._begin_nothing_more()
+        self._scored.abort()
 
     def _place_next(self) -> tuple[_Batch, int, Sample, float]:
         """The next image and its place; waits for a free buffer where a batch begins."""
@@ -343,7 +348,8 @@ class Pipeline:
                 predictions = self._predict(batch)
                 images, failures = len(batch.samples), sum(p.error is not None for p in predictions) - len(batch.errors)
                 taken = perf_counter()
-                self._free.put(batch)
+                with suppress(Closed):  # after an error nobody needs it any more
+                    self._free.put(batch)
                 yield from predictions
                 meter.add(
                     items=1, images=images, failures=failures, busy=taken - start, blocked_put=perf_counter() - taken

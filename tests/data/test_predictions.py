@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from modelport.data.predictions import TOP, Prediction, Predictions, top_classes, writing
+from modelport.data.predictions import TOP, Prediction, Predictions, as_table, schema, top_classes, writing
 from modelport.data.source import Sample
 from modelport.errors import FormatError
 
 NOTHING = np.empty(0, dtype=np.int32)
+COLUMNS = schema(8, all_scores=False)
 
 
 def good(number: int, scores: np.ndarray, *, label: int | None = None, keep: bool = True) -> Prediction:
@@ -26,9 +27,9 @@ def bad(number: int, reason: str = "is damaged", *, label: int | None = None) ->
 
 
 def write(path: Path, predictions: list[Prediction], *, classes: int, all_scores: bool) -> Predictions:
-    with writing(path, classes, all_scores=all_scores) as writer:
-        for prediction in predictions:
-            writer.write(prediction)
+    columns = schema(classes, all_scores=all_scores)
+    with writing(path, columns) as writer:
+        writer.write(as_table(predictions, columns))
     return Predictions.read(path)
 
 
@@ -113,6 +114,17 @@ class TestRoundTrip:
         np.testing.assert_array_equal(found.scores[kept], scores[kept])
         np.testing.assert_array_equal(found.top[kept], top_classes(scores[kept]))
 
+    @pytest.mark.parametrize("size", [1, 700, 4096, 5000])
+    def test_the_same_rows_make_the_same_bytes_however_they_come(self, path, size):
+        scores = np.random.default_rng(1).normal(size=(9001, 6)).astype(np.float32)
+        given, columns = [good(i, scores[i]) for i in range(len(scores))], schema(6, all_scores=True)
+        write(path, given, classes=6, all_scores=True)
+        other = path.with_name("other.parquet")
+        with writing(other, columns) as writer:
+            for start in range(0, len(given), size):
+                writer.write(as_table(given[start : start + size], columns))
+        assert other.read_bytes() == path.read_bytes()
+
     def test_top_scores_are_those_of_the_top_classes(self, path):
         write(path, [good(0, np.float32([0.5, 4, -1, 2, 3, 1]))], classes=6, all_scores=False)
         row = pq.read_table(path).to_pylist()[0]
@@ -154,9 +166,9 @@ class TestNotPredictions:
 
 
 def half_a_run(path: Path) -> None:
-    with writing(path, 8, all_scores=False) as writer:
+    with writing(path, COLUMNS) as writer:
         for number in range(5000):  # more than a row group, so something has been flushed
-            writer.write(good(number, np.arange(8, dtype=np.float32), keep=False))
+            writer.write(as_table([good(number, np.arange(8, dtype=np.float32), keep=False)], COLUMNS))
         raise RuntimeError("the run broke")
 
 
@@ -175,7 +187,7 @@ class TestWholeOrAbsent:
         assert list(path.parent.iterdir()) == [path]
 
     def test_the_file_appears_only_at_the_end(self, path):
-        with writing(path, 8, all_scores=False) as writer:
-            writer.write(bad(0))
+        with writing(path, COLUMNS) as writer:
+            writer.write(as_table([bad(0)], COLUMNS))
             assert not path.exists()
         assert path.exists()

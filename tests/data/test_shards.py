@@ -111,6 +111,16 @@ class TestTar:
         with pytest.raises(DataError, match=rf"a\.tar: {name}: expected a class from 0, got b"):
             open_source(path)
 
+    def test_a_link_in_place_of_an_image(self, tmp_path):
+        with tarfile.open(tmp_path / "a.tar", "w") as archive:
+            info = tarfile.TarInfo("a.jpg")
+            info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            archive.addfile(info)
+        with pytest.raises(
+            DataError, match=r"a\.tar: a\.jpg: is a link, or stored with gaps, and not an image's bytes"
+        ):
+            open_source(tmp_path / "a.tar")
+
     def test_compressed_shards_are_refused(self, tmp_path):
         with tarfile.open(tmp_path / "a.tar.gz", "w:gz"):
             pass
@@ -239,6 +249,11 @@ class TestPieces:
 def test_nothing_matches(tmp_path):
     with pytest.raises(DataError, match=r"/\*\.tar: nothing has such a name"):
         open_source(tmp_path / "*.tar")
+
+
+def test_a_range_that_counts_downwards(tmp_path):
+    with pytest.raises(DataError, match=r"\{9\.\.0\}\.tar: stands for nothing; a range counts upwards"):
+        open_source(tmp_path / "{9..0}.tar")
 
 
 def test_a_foreign_index_is_none(make_files):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import subprocess
 import sys
@@ -99,19 +100,26 @@ def test_a_list_of_urls(pictures, anew, tmp_path):
     assert [s.read() for s in open_source(tmp_path / "a.txt")] == [s.read() for s in images]
 
 
-def test_a_plan_of_indexed_shards_reads_no_shard(anew, monkeypatch):
-    """What a plan asks of the store is the index, however large the shards are."""
-    asked = []
-    for name in ("_cat_file", "_get_file"):
-        original = getattr(s3fs.S3FileSystem, name)
+def test_a_plan_of_indexed_shards_reads_no_shard(anew, caplog):
+    """What a plan asks the server for is a listing and the index, however large and many the shards are."""
 
-        async def seen(self, path, *args, _original=original, **more):
-            asked.append(path)
-            return await _original(self, path, *args, **more)
+    def asked(place: str) -> str:
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "werkzeug"):
+            assert len(open_source(place)) == 12
+        return " ".join(record.getMessage() for record in caplog.records if record.name == "werkzeug")
 
-        monkeypatch.setattr(s3fs.S3FileSystem, name, seen)
-    assert len(open_source("s3://data/tars")) == 12
-    assert {path for path in asked if ".tar" in path} == set()
+    assert "000000.tar" in asked("s3://data/tars/*.tar")
+    assert "members.pq" in asked("s3://data/tars")
+    assert ".tar" not in asked("s3://data/tars")
+
+
+def test_a_digest_asks_once_for_a_shard(anew, caplog):
+    source = open_source("s3://data/tars/{000000..000002}.tar")
+    with caplog.at_level(logging.INFO, "werkzeug"):
+        caplog.clear()
+        source.digest()
+    assert [record for record in caplog.records if record.name == "werkzeug"] == []
 
 
 def test_results_equal_the_folders(pictures, anew, compiled, tmp_path):

@@ -74,12 +74,16 @@ def test_a_signal_says_what_is_kept_and_the_next_run_goes_on(images: Path, tmp_p
     assert len(contents(tmp_path / "out")) == COUNT
 
 
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.fixture
 def stopped(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An output of which everything is prepared but nothing is in its place: killed just before the end."""
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(prepare.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(prepare.files, "replace_directory", interrupted)
         with pytest.raises(KeyboardInterrupt):
             write_prepared(images, out, PREPROCESS)
     return out
@@ -136,7 +140,7 @@ def test_bad_images_leave_nothing_behind(images, tmp_path):
 
 def test_two_at_once_are_refused(images, tmp_path):
     process, journal = start(images, tmp_path / "out"), tmp_path / ".out.preparing" / MARKER
-    while not journal.is_file():
+    while not journal.is_file() or b"\n" not in journal.read_bytes():
         time.sleep(0.001)
     process.send_signal(signal.SIGSTOP)
     try:

@@ -273,7 +273,7 @@ def test_a_foreign_directory_is_never_touched(tiny_onnx, tmp_path, speeds):
 
 def test_two_sweeps_at_once_are_refused(tiny_onnx, tmp_path, speeds):
     result = sweep(tiny_onnx, tmp_path / "out", NULL)
-    with journal(tmp_path / "out", result.subject), pytest.raises(OutputError, match="another sweep is writing here"):
+    with journal(tmp_path / "out", result.subject), pytest.raises(OutputError, match="another run is writing here"):
         sweep(tiny_onnx, tmp_path / "out", NULL)
 
 

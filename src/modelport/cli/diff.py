@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .shared import IMAGES, PATH, emit, force_option, json_option, preprocess_options, progress, read_preprocess
+from .shared import (
+    IMAGES,
+    IMAGES_HELP,
+    PATH,
+    emit,
+    force_option,
+    json_option,
+    preprocess_options,
+    progress,
+    read_preprocess,
+)
 
 if TYPE_CHECKING:
     from ..comparison.fix import FixOptions
@@ -20,9 +30,7 @@ HTML_FILE = "diff.html"
 @click.command()
 @click.argument("a")
 @click.argument("b")
-@click.option(
-    "--images", type=IMAGES, help="Folder, class subfolders, .info list, or one image; random noise if left out."
-)
+@click.option("--images", type=IMAGES, help=f"{IMAGES_HELP} Random noise if left out.")
 @click.option(
     "--limit", type=click.IntRange(min=1), default=16, show_default=True, help="Only the first N images for the layers."
 )

@@ -108,7 +108,7 @@ class Parts:
 
     def start_anew(self) -> None:
         """Forget what earlier runs did."""
-        self._sweep()
+        self._remove_files()
         self._journal.clear()
         self._journal.append(self._subject.model_dump_json())
         self._lines, self.kept, self.differences, self.complete = [], [], [], False
@@ -207,11 +207,11 @@ class Parts:
         with files.reporting(self._finished):
             os.replace(self.whole, self._finished)
             files.fsync(self._finished.parent)
-        self._sweep()
+        self._remove_files()
         self.complete = True
 
-    def _sweep(self) -> None:
-        """Remove all but the journal, with what a killed run or an actor of one left unlisted."""
+    def _remove_files(self) -> None:
+        """All but the journal, with what a killed run, or an actor of one, left unlisted."""
         for path in self.home.iterdir():
             if path != self._journal.path:
                 path.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -53,9 +52,7 @@ def write_prepared(images: Path | str, output: Path | str, preprocess: Preproces
                 f"{len(problems)} of {len(source)} images cannot be prepared, none was written; the first: {problems[0]}"
             )
         with files.reporting(output):
-            files.remove_directory(output, marker=MARKER)
-            os.replace(home, output)
-            files.fsync(output.parent)
+            files.replace_directory(home, output, marker=MARKER)
     return len(source)
 
 

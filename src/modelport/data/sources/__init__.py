@@ -27,7 +27,8 @@ def plan(text: Path | str) -> Iterator[Sample]:
         DataError: nothing is there, it cannot be read, or it is damaged.
         FormatError: a list or an index does not hold what it should.
     """
-    places = [as_place(name) for name in expanded(str(text))]
+    with reporting(text):
+        places = [as_place(name) for name in expanded(str(text))]
     for name in _KINDS:
         kind = import_module(f".{name}", __name__)
         with reporting(text):

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from ...errors import DataError
 from ..source import IMAGE_SUFFIXES, PIXELS_SUFFIX, RAW_SUFFIX, Sample, writable
-from .place import Place
+from .place import Place, Remote
 
 log = logging.getLogger("modelport")
 
@@ -62,15 +62,25 @@ def shards_in(place: Place, suffix: str) -> list[Place]:
     """The shards that a folder holds; none where it holds images or folders besides, which it is then taken for."""
     if not place.is_dir():
         return []
-    entries = sorted(place.iterdir(), key=lambda entry: entry.name)
-    shards = [entry for entry in entries if entry.suffix.lower() == suffix and not entry.name.startswith(".")]
-    if not shards or any(is_input(entry.name) or entry.is_dir() for entry in entries):
-        return []
-    return shards
+    shards = []
+    for entry in place.iterdir():
+        if entry.name.startswith("."):
+            continue
+        if (
+            is_input(entry.name) or entry.is_dir()
+        ):  # most often at the first, so that large folders are not gone through
+            return []
+        if entry.suffix.lower() == suffix:
+            shards.append(entry)
+    return sorted(shards, key=lambda entry: entry.name)
 
 
 def required(place: Place) -> Place:
-    """A shard with what is known of it; DataError where it is missing."""
-    if not place.is_file():
-        raise DataError(f"{place}: this shard is missing; put it back, or leave it out of the pattern")
+    """A shard, with what is known of it; DataError where it is missing."""
+    try:
+        if isinstance(place, Remote):
+            return place.settled()
+        place.stat()
+    except FileNotFoundError as error:
+        raise DataError(f"{place}: this shard is missing; put it back, or leave it out of the pattern") from error
     return place

@@ -74,7 +74,8 @@ def plan(places: list[Place]) -> Iterator[Sample]:
         raise DataError(f"{places[0]} and {places[1]}: one index at a time; images of two may share names")
     for place in places:
         home, index = _index(place).parent, read_index(place)
-        shards = [_checked(home / shard.name, shard) for shard in index.shards]
+        there = {entry.name: entry for entry in home.iterdir()}  # all at once: a store is asked once, not for each
+        shards = [_checked(there.get(shard.name, home / shard.name), shard) for shard in index.shards]
         with opened(home / MEMBERS_FILE) as file:
             if file.metadata.num_rows != index.images:
                 raise FormatError(

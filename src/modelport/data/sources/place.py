@@ -7,7 +7,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
@@ -74,6 +74,10 @@ class Remote:
             return self.known
         with _translated(self.url):
             return _known(self._fs.info(self._key))
+
+    def settled(self) -> Remote:
+        """Itself, with what is known of it, so that it is not asked for at each image."""
+        return replace(self, known=self.stat())
 
     def is_dir(self) -> bool:
         return self._kind() == "directory"
@@ -150,7 +154,10 @@ def expanded(text: str) -> list[str]:
     """
     if "://" not in text and Path(text).exists():
         return [text]
-    return [found for name in _braces(text) for found in _globbed(name)]
+    found = [found for name in _braces(text) for found in _globbed(name)]
+    if not found:
+        raise DataError(f"{text}: stands for nothing; a range counts upwards, such as {{000..099}}")
+    return found
 
 
 def _braces(text: str) -> list[str]:
@@ -158,7 +165,7 @@ def _braces(text: str) -> list[str]:
     if group is None:
         return [text]
     options = group[1].split(",")
-    if numbers := re.fullmatch(r"(\d+)\.\.(\d+)", group[1]):
+    if numbers := re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", group[1]):
         first, last = numbers.groups()
         options = [f"{number:0{len(first)}}" for number in range(int(first), int(last) + 1)]
     return [whole for option in options for whole in _braces(text[: group.start()] + option + text[group.end() :])]

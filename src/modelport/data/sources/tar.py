@@ -66,20 +66,28 @@ def _shard(shard: Place) -> list[Sample]:
     try:
         with reporting(shard), shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
-                name = member.name.removeprefix("./")
-                if not member.isreg() or name.rpartition("/")[2].startswith("."):
+                name = writable(member.name.removeprefix("./"))
+                found, file_name = Member(shard, name, member.offset_data, member.size), name.rpartition("/")[2]
+                if member.isdir() or file_name.startswith("."):
                     continue
-                if is_input(name.rpartition("/")[2]):
-                    images.append(Member(shard, name, member.offset_data, member.size))
-                elif name.lower().endswith((".cls", ".json")) and member.size <= _MOST_LABEL:
-                    label = _label(Member(shard, name, member.offset_data, member.size))
-                    labels |= {} if label is None else {label_key(name): label}
+                if is_input(file_name):
+                    if not member.isreg() or member.issparse():
+                        raise DataError(
+                            f"{found}: is a link, or stored with gaps, and not an image's bytes; pack it again"
+                        )
+                    images.append(found)
+                elif _may_label(member) and (label := _label(found)) is not None:
+                    labels[label_key(name)] = label
             _require_end(file, archive.offset, shard)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
         raise DataError(
             f"{shard}: is no whole tar ({error}): it was cut off or damaged; copy or pack it again"
         ) from error
-    return [Sample(writable(image.name), image, labels.get(label_key(image.name))) for image in images]
+    return [Sample(image.name, image, labels.get(label_key(image.name))) for image in images]
+
+
+def _may_label(member: tarfile.TarInfo) -> bool:
+    return member.isreg() and member.size <= _MOST_LABEL and member.name.lower().endswith((".cls", ".json"))
 
 
 def _label(member: Member) -> int | None:
@@ -91,7 +99,7 @@ def _label(member: Member) -> int | None:
             value = next((value[key] for key in _CLASS_KEYS if key in value), None)
             if value is None:
                 return None
-    except ValueError:
+    except (ValueError, RecursionError):
         value = text
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise DataError(f"{member}: expected a class from 0, got {text[:40]!r}")
