@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import models
@@ -69,6 +71,16 @@ class TestOnThisMachine:
         assert {stage.name: stage.images for stage in result.stages} == dict.fromkeys(
             ("read", "decode", "batch", "infer", "post"), COUNT
         )
+
+    def test_ranges_of_a_tar_travel_as_paths_do(self, null, images, tmp_path):
+        with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+            for file in sorted(images.iterdir()):
+                tar.add(file, file.name)
+        words = "infer", null, "--images", "shard.tar", "-o"
+        modelport(*words, tmp_path / "here", cwd=tmp_path)
+        modelport(*words, tmp_path / "ray", "--on", "ray", cwd=tmp_path)
+        assert predictions(tmp_path / "ray") == predictions(tmp_path / "here")
+        assert InferResult.read(tmp_path / "ray" / INFER_FILE).failures == 1
 
     def test_what_fails_in_an_actor_is_told_in_a_line_and_the_run_goes_on_here(self, null, images, tmp_path):
         out = tmp_path / "out"
@@ -245,15 +257,11 @@ class TestActor:
         assert assignment.part(0, BATCH).read_bytes() == part
 
     def test_another_model_on_its_node_is_refused(self, assignment, shard):
-        from dataclasses import replace
-
         outcome, _ = self.run(replace(assignment, digest="x"), shard)
         assert outcome["error"] == "InferenceError"
         assert "is another model here than on the driver" in outcome["message"]
 
     def test_images_that_its_node_does_not_see_are_no_bad_images(self, assignment, shard, images):
-        from dataclasses import replace
-
         from modelport.cluster.on_ray import _require_sight
         from modelport.cluster.shards import Outcome, Shard
         from modelport.errors import InferenceError
@@ -276,6 +284,23 @@ def test_shards_are_whole_batches_and_cover_the_holes(images):
     assert all(shard.start % BATCH == 0 for shard in shards)
     assert len(shards) >= 3 * 3
     assert Shard.unpack(shards[0].pack()) == shards[0]
+
+
+def test_what_travels_is_absolute(images, tmp_path, monkeypatch):
+    from modelport.cluster.shards import cut
+    from modelport.data.sources.tar import Member
+
+    source = open_source(images).limited(2)
+    first, second = source.samples
+    relative = replace(first, origin=Path("a.png")), replace(second, origin=Member(Path("b.tar"), "b.png", 512, 9))
+    monkeypatch.chdir(tmp_path)
+    (shard,) = cut(replace(source, samples=relative), [range(2)], 2, actors=1, most=2)
+    assert [str(sample.origin) for sample in shard.source] == [f"{tmp_path}/a.png", f"{tmp_path}/b.tar: b.png"]
+
+
+def test_the_size_of_a_shard_is_bounded_in_whole_batches(images):
+    from modelport.cluster.shards import cut
+
     assert {len(shard.source) for shard in cut(open_source(images), [range(64)], BATCH, actors=1, most=9)} == {
         2 * BATCH
     }

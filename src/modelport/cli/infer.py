@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -46,7 +47,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="fast: crop while resizing; how near it came is measured on a sample and told.",
 )
-@click.option("--decoders", type=click.IntRange(min=1), help="Threads that decode; all cores if left out.")
+@click.option(
+    "--decoders", type=click.IntRange(min=1), help="Threads that decode (in each actor); all cores if left out."
+)
 @session_options
 @cluster_options
 @click.option("-o", "--output", type=PATH, required=True, help="Directory for predictions.parquet and infer.json.")
@@ -78,6 +81,8 @@ def command(
         ),
         preprocessing=preprocessing,
     )
+    if cluster is not None:
+        cluster = replace(cluster, decoders=decoders)
     with progress() as update:
         existing: Existing = "replace" if force else "refuse"
         result = infer(

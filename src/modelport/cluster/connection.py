@@ -32,6 +32,7 @@ class ClusterOptions:
         actors: how many; None as many as fit.
         cores: of each actor; None takes all cores of the smallest node.
         gpus: of each actor.
+        decoders: threads that decode in each actor; None takes as many as its cores.
         shard: images in a shard at most: what is committed together, and lost where a worker is killed. More of them make less work
             for the driver.
     """
@@ -40,6 +41,7 @@ class ClusterOptions:
     actors: int | None = None
     cores: int | None = None
     gpus: int = 0
+    decoders: int | None = None
     shard: int = 1024
 
     def __post_init__(self) -> None:

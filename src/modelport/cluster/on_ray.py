@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from secrets import token_hex
 from threading import Thread
@@ -24,7 +25,7 @@ from ..data.parts import Part, Parts
 from ..data.source import Source
 from ..engines import open_model
 from ..engines.base import Session, SessionOptions
-from ..errors import InferenceError
+from ..errors import DataError, InferenceError
 from ..exclusive import Watch
 from ..executor import Executor
 from ..offline import MANIFEST, OfflineModel
@@ -90,7 +91,7 @@ class OnRay(Executor):
             model=self._model.path.resolve(),
             digest=files.digest(self._model.path / MANIFEST),
             session=self._session,
-            pipeline=work.options.pipeline,
+            pipeline=replace(work.options.pipeline, decoders=self._cluster.options.decoders or self._cluster.cores),
             preprocessing=work.options.preprocessing,
             parts=parts.home.resolve(),
             token=token_hex(4),
@@ -184,12 +185,17 @@ def _commit(outcome: Outcome, data: bytes | None, assignment: Assignment, parts:
 def _require_sight(outcome: Outcome, source: Source) -> None:
     """Raise InferenceError where an actor could read nothing and we can: its node does not see the images."""
     unread = sum(stage.failures for stage in outcome.stages if stage.name == "read")
+    if unread < outcome.images:
+        return
     sample = source.samples[outcome.start]
-    if unread == outcome.images and sample.content() is not None:
-        raise InferenceError(
-            f"{outcome.actor} could read none of {unread} images, such as {sample.origin}, which can be read here: every node has to "
-            "see the images at the same place"
-        )
+    try:
+        sample.read()
+    except DataError:
+        return
+    raise InferenceError(
+        f"{outcome.actor} could read none of {unread} images, such as {sample.origin}, which can be read here: every node has to "
+        "see the images at the same place"
+    )
 
 
 @contextmanager

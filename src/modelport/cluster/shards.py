@@ -10,7 +10,10 @@ from pathlib import Path
 
 from ..data.fast import Preprocessing
 from ..data.source import Source
+from ..data.sources.parquet import Row
+from ..data.sources.tar import Member
 from ..engines.base import SessionOptions
+from ..origin import Origin
 from ..pipeline import PipelineOptions
 from ..results import DeviceStats, StageStats
 from ..schema import Record
@@ -100,8 +103,13 @@ def cut(source: Source, holes: list[range], batch: int, *, actors: int, most: in
 
 def _absolute(source: Source) -> Source:
     """An actor's working directory is another."""
-    samples = (
-        replace(sample, origin=sample.origin.absolute()) if isinstance(sample.origin, Path) else sample
-        for sample in source
-    )
+    samples = (replace(sample, origin=_absolute_origin(sample.origin)) for sample in source)
     return replace(source, samples=tuple(samples))
+
+
+def _absolute_origin(origin: Origin) -> Origin:
+    if isinstance(origin, Path):
+        return origin.absolute()
+    if isinstance(origin, (Member, Row)) and isinstance(origin.shard, Path):
+        return replace(origin, shard=origin.shard.absolute())
+    return origin
