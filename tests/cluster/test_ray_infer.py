@@ -95,6 +95,12 @@ class TestOnThisMachine:
         infer(null, images, tmp_path / "whole")
         assert predictions(out) == predictions(tmp_path / "whole")
 
+    def test_a_shard_that_kills_every_worker_ends_it(self, null, images, tmp_path):
+        words = "infer", null, "--images", images, "-o", tmp_path / "out", "--on", "ray"
+        told = modelport(*words, code=1, **{FAULT: "infer-signal:3"})
+        assert "the Ray cluster gave up 4 times with nothing done in between" in told
+        assert "what was done is kept: the same command goes on there" in told
+
     def test_a_bad_image_ends_it_where_it_is_to(self, null, images, tmp_path):
         words = "infer", null, "--images", images, "--on-bad-image", "fail", "--on", "ray", "-o", tmp_path / "out"
         assert "0077.png: is not an image that Pillow can read" in modelport(*words, code=1)

@@ -25,22 +25,17 @@ from ..offline import MANIFEST, OfflineModel
 from ..pipeline import Pipeline
 from .shards import Assignment, Outcome, Shard
 
-OUTCOME, PART = "outcome", "part"
+OUTCOME, PART, PROCESSOR = "outcome", "part", "processor"
 COLUMNS = pa.schema([(OUTCOME, pa.string()), (PART, pa.binary())])
 # Packages that decide what a prediction is; the engine checks its own against the model's manifest.
 _DECIDING = ("numpy", "pillow", "simplejpeg", "openvino", "onnxruntime")
 
 
-def software() -> dict[str, str]:
-    """Versions that have to be the same on every node."""
+def about() -> dict[str, str]:
+    """What predictions depend on besides the model: versions that have to be the same on every node, and the processor."""
     here = environment()
     packages = {name: here.packages.get(name, "none") for name in _DECIDING}
-    return {"modelport": here.modelport, "python": platform.python_version(), **packages}
-
-
-def processor() -> str:
-    """Name of this node's processor."""
-    return environment().cpu
+    return {"modelport": here.modelport, "python": platform.python_version(), **packages, PROCESSOR: here.cpu}
 
 
 class ShardRunner:

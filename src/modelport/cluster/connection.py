@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from .. import __version__
 from ..errors import EngineUnavailableError
 from ..host import usable_cores
-from .actor import processor, software
+from .actor import PROCESSOR, about
 
 _PROBE_S = 120.0  # a node starts a fresh worker, which imports the package
 _CONNECT_S = 5.0
@@ -82,7 +83,7 @@ class Cluster:
         self._connect()
         nodes = self.nodes()
         self.cores = options.cores or min((node.cpus for node in nodes), default=1)
-        self.require_room()
+        self.require_room(options.actors or 1)
         self._require_same_software(nodes)
 
     def nodes(self) -> list[Node]:
@@ -94,24 +95,24 @@ class Cluster:
                 found.append(Node(node["NodeID"], node["NodeManagerAddress"], cpus, int(resources.get("GPU", 0))))
         return found
 
-    def require_room(self) -> int:
-        """How many actors there are to be, now.
+    def require_room(self, least: int) -> int:
+        """How many actors there are to be, on the nodes that live now.
 
         Raises:
-            EngineUnavailableError: fewer fit than were asked for, or none.
+            EngineUnavailableError: fewer fit than `least`.
         """
         nodes, options = self.nodes(), self.options
         room = sum(node.room(self.cores, options.gpus) for node in nodes)
         need = f"{self.cores} cores" + (f" and {options.gpus} GPUs" if options.gpus else "")
-        if room < (options.actors or 1):
+        if room < least:
             have = (
                 ", ".join(f"{node.address}: {node.cpus} cores, {node.gpus} GPUs" for node in nodes) or "no cores at all"
             )
             raise EngineUnavailableError(
-                f"the Ray cluster has room for {room} actors of {need}, {options.actors or 1} were asked for ({have}): ask for "
+                f"the Ray cluster has room for {room} actors of {need}, {least} were asked for ({have}): ask for "
                 "fewer or smaller ones (--actors, --actor-cores, --actor-gpus), or add nodes"
             )
-        return options.actors or room
+        return min(options.actors or room, room)
 
     def _connect(self) -> None:
         if self.ray.is_initialized():
@@ -122,29 +123,22 @@ class Cluster:
                 self._address, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False, **more
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise EngineUnavailableError(
-                f"cannot join the Ray cluster at {self._address}: {first_line(error)}"
-            ) from error
+            raise EngineUnavailableError(f"cannot join the Ray cluster at {self._address}: {gist(error)}") from error
 
     def _require_same_software(self, nodes: list[Node]) -> None:
         """Ask every node what it would run."""
-        ours = software()
-        asked = {node: self._on(node, software) for node in nodes}, {node: self._on(node, processor) for node in nodes}
-        for node, reference in asked[0].items():
+        ours = about()
+        asked = {node: self._on(node, about) for node in nodes}
+        for node, reference in asked.items():
             theirs = self._answer(node, reference)
-            if differing := [
-                f"{name} {theirs[name]} (here {ours[name]})" for name in ours if theirs[name] != ours[name]
-            ]:
+            differing = [name for name in ours if theirs.get(name) != ours[name]]
+            told = ", ".join(f"{name} {theirs.get(name)} (here {ours[name]})" for name in differing)
+            if differing == [PROCESSOR]:
+                log.warning("node %s has another %s: last digits of scores may differ", node.address, told)
+            elif differing:
                 raise EngineUnavailableError(
-                    f"node {node.address} has {', '.join(differing)}: predictions could differ; install the same versions on "
-                    "every node"
+                    f"node {node.address} has {told}: predictions could differ; install the same versions on every node"
                 )
-        for node, reference in asked[1].items():
-            if (theirs := self._answer(node, reference)) != processor():
-                log.warning(
-                    "node %s has another processor (%s, here %s): last digits of scores may differ",
-                    node.address, theirs, processor(),
-                )  # fmt: skip
 
     def _on(self, node: Node, function: Any) -> Any:
         strategy = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node.id, soft=False)
@@ -158,9 +152,9 @@ class Cluster:
         except (self.ray.exceptions.RayError, RuntimeError) as error:
             if "No module named 'modelport'" in str(error):
                 raise EngineUnavailableError(
-                    f"node {node.address} does not have modelport: pip install 'modelport[ray]=={software()['modelport']}' there"
+                    f"node {node.address} does not have modelport: pip install 'modelport[ray]=={__version__}' there"
                 ) from error
-            raise EngineUnavailableError(f"node {node.address} cannot run modelport: {first_line(error)}") from error
+            raise EngineUnavailableError(f"node {node.address} cannot run modelport: {gist(error)}") from error
 
 
 @contextmanager
@@ -188,9 +182,10 @@ def connected(options: ClusterOptions) -> Iterator[Cluster]:
         ray.shutdown()
 
 
-def first_line(error: BaseException) -> str:
-    """Of what Ray raises, which may be a page."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def gist(error: BaseException) -> str:
+    """The telling line of what Ray raises, which may be a page: of a traceback the last one, else the first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1] if any(line.startswith("Traceback") for line in lines) else lines[0]
 
 
 def _require_answer(address: str) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from secrets import token_hex
@@ -33,21 +33,21 @@ from ..progress import Progress
 from ..stopping import draining
 from ..work import Figures, Work
 from .actor import OUTCOME, PART, ShardRunner
-from .connection import Cluster, first_line
+from .connection import Cluster, gist
 from .figures import Tally
 from .shards import Assignment, Outcome, cut
 
-_END_S = 30.0
+_END_S = 30.0  # for Ray Data to end its actors
 _LOOK_S = 1.0  # how often the nodes are counted
-_RETRIES = 3  # of a shard whose worker died: it may be the image's fault
+_RETRIES = 3  # where nothing was done in between: it may be an image's fault that workers die
 if TYPE_CHECKING:
     from ray.data import Dataset
 
 log = logging.getLogger("modelport")
 
 
-class _NodeLostError(Exception):
-    """A node on which actors may have been is gone."""
+class _LostError(Exception):
+    """A node or a worker is gone, and Ray's plan with it; what is left has to be planned anew."""
 
 
 class OnRay(Executor):
@@ -60,26 +60,27 @@ class OnRay(Executor):
         self._stopping = False
 
     def infer(self, work: Work, parts: Parts, columns: pa.Schema, progress: Progress) -> Figures:
-        total, tally, begin = len(work.source), Tally(), perf_counter()
+        total, tally, begin, lost = len(work.source), Tally(), perf_counter(), 0
         watched = Watch() if self._cluster.local else None
         with draining(self._stop), self._assigned(work, parts) as assignment:
             while (holes := parts.holes(total)) and not self._stopping:
-                actors = self._cluster.require_room()
+                actors = self._cluster.require_room(1)
                 most = self._cluster.options.shard
                 cuts = cut(work.source, holes, self.batch_size, actors=actors, most=most)
                 shards = [shard.pack() for shard in cuts]
                 done, since = total - sum(map(len, holes)), perf_counter()
                 try:
-                    for outcome, data in self._outcomes(assignment, shards, actors):
-                        _require_sight(outcome, work.source)
-                        since = _commit(outcome, data, assignment, parts, since)
-                        tally.add(outcome)
-                        done += outcome.images
-                        progress(f"infer {work.target.name}", done, total)
-                        if self._stopping:
-                            break
-                except _NodeLostError:
-                    log.warning("a node of the Ray cluster is gone: what it had not finished is done by the others")
+                    with closing(self._outcomes(assignment, shards, actors)) as outcomes:
+                        for outcome, data in outcomes:
+                            _require_sight(outcome, work.source)
+                            since, lost = _commit(outcome, data, assignment, parts, since), 0
+                            tally.add(outcome)
+                            done += outcome.images
+                            progress(f"infer {work.target.name}", done, total)
+                            if self._stopping:
+                                break
+                except _LostError as error:
+                    lost = _count_lost(lost, error)
         if watched is not None:
             watched.finish()
         return tally.figures(parts, perf_counter() - begin, watched.hygiene if watched else None)
@@ -110,7 +111,7 @@ class OnRay(Executor):
 
     def _outcomes(
         self, assignment: Assignment, shards: list[bytes], actors: int
-    ) -> Iterator[tuple[Outcome, bytes | None]]:
+    ) -> Generator[tuple[Outcome, bytes | None], None, None]:
         """What became of each shard, as they are done, while all nodes live.
 
         Ray's own iterator blocks for as long as a shard is on its way, which is for ever where its actor's node is gone and no
@@ -124,19 +125,20 @@ class OnRay(Executor):
                 try:
                     item = found.get(timeout=_LOOK_S)
                 except Empty:
-                    if not at_first <= {node.id for node in self._cluster.nodes()}:
-                        raise _NodeLostError from None
+                    self._require_nodes(at_first)
                     if self._stopping:
                         return
                     continue
                 if item is None:
                     return
                 if isinstance(item, BaseException):
-                    raise InferenceError(
-                        f"the Ray cluster gave up: {first_line(item)}; what was done is kept: the same command goes on there"
-                    ) from item
+                    raise _LostError(gist(item)) from item
                 for told, part in zip(item[OUTCOME].to_pylist(), item[PART].to_pylist(), strict=True):
                     yield _answer(told), part
+
+    def _require_nodes(self, wanted: set[str]) -> None:
+        if not wanted <= {node.id for node in self._cluster.nodes()}:
+            raise _LostError("a node is gone")
 
     def _plan(self, assignment: Assignment, shards: list[bytes], actors: int) -> Dataset:
         """Ray Data's plan: one shard, one block, one call."""
@@ -145,7 +147,7 @@ class OnRay(Executor):
         context = data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
         context.execution_options.preserve_order = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it would print pages; we tell their gist
         warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")  # nothing else bounds the retries
         options = self._cluster.options
         planned = data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
@@ -167,6 +169,17 @@ def _answer(told: str) -> Outcome:
     if outcome.error is not None:
         raise getattr(errors, outcome.error)(outcome.message)
     return outcome
+
+
+def _count_lost(before: int, error: _LostError) -> int:
+    """One more loss without a commit in between; InferenceError where it is one too many."""
+    if before == _RETRIES:
+        raise InferenceError(
+            f"the Ray cluster gave up {before + 1} times with nothing done in between ({error}); what was done is kept: the same "
+            "command goes on there"
+        ) from error
+    log.warning("the Ray cluster: %s; what was not finished there is done again", error)
+    return before + 1
 
 
 def _commit(outcome: Outcome, data: bytes | None, assignment: Assignment, parts: Parts, since: float) -> float:
@@ -215,8 +228,7 @@ def _reading(planned: Dataset, found: SimpleQueue[Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        if thread.is_alive() and planned._current_executor is not None:
-            planned._current_executor.shutdown(
-                force=True
-            )  # the thread waits inside the iterator, which has no other end
+        # The thread waits inside Ray's iterator, which has no other end than its executor's.
+        if thread.is_alive() and (executor := planned._current_executor) is not None:
+            executor.shutdown(force=True)
         thread.join(_END_S)
