@@ -30,6 +30,7 @@ _COMMANDS = {  # name: module in this package that defines `command`; in the ord
     "diff": "diff",
     "sweep": "sweep",
     "tune": "tune",
+    "plan": "plan",
     "guide": "guide",
     "doctor": "doctor",
 }

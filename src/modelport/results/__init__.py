@@ -9,6 +9,7 @@ from .peaks import MachinePeaks
 from .performance import (
     BadImage,
     BenchResult,
+    DeviceStats,
     EndToEnd,
     FastCheck,
     Hygiene,
@@ -20,6 +21,7 @@ from .performance import (
 )
 from .profile import Island, Operator, ProfileResult
 from .run import Command, RunResult, TargetResult
+from .scaling import ClusterLoad, Limit, ScalePlan
 from .search import Configuration, Measured, Outcome, SweepResult, SweepSettings, SweepSubject, Trial
 from .tuning import Goal, TuneResult, VariantAccuracy
 
@@ -28,9 +30,11 @@ __all__ = [
     "BadImage",
     "BenchResult",
     "ClassAccuracy",
+    "ClusterLoad",
     "Command",
     "Configuration",
     "Confusion",
+    "DeviceStats",
     "DiffResult",
     "EndToEnd",
     "Environment",
@@ -46,6 +50,7 @@ __all__ = [
     "Island",
     "LatencySummary",
     "LayerError",
+    "Limit",
     "MachinePeaks",
     "Measured",
     "Operator",
@@ -61,6 +66,7 @@ __all__ = [
     "ReferenceAccuracy",
     "Result",
     "RunResult",
+    "ScalePlan",
     "StageStats",
     "SweepResult",
     "SweepSettings",
