@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from modelport.recipe import ModelSection
+from modelport.recipe import InferenceSection, ModelSection
 from modelport.results import GateCheck, ReferenceAccuracy
 from modelport.results.profile import Operator
 from modelport.spec import Preprocess
@@ -18,6 +18,7 @@ from modelport.spec import Preprocess
 # Where a record demands more than its fields' types say.
 _SPECIAL: dict[type, dict[str, Any]] = {
     Preprocess: {"input_size": [3, 32, 32], "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]},
+    InferenceSection: {"isolate": True},
     ModelSection: {"arch": "cspresnext50", "checkpoint": "weights.pth", "random_weights": False, "onnx": None},
     GateCheck: {"unit": "points"},
     ReferenceAccuracy: {"top1": 80.05, "top5": 94.94},

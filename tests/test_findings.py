@@ -92,8 +92,8 @@ def table(**columns: object) -> bytes:
     ("target", "data", "message"),
     [
         ("labels", b"x " + DIGITS, r"val_label.txt:1: expected `name class` with a class from 0"),
-        ("labels-json", b'{"image": ' + DIGITS + b"}", "expected image.annotations.0..category_id, found none"),
-        ("labels-json", NESTED, "expected image.annotations.0..category_id, found none"),
+        ("labels-json", b'{"image": ' + DIGITS + b"}", "not valid JSON"),
+        ("labels-json", NESTED, "not valid JSON"),
         ("dump-npy", binary.npy_files()[-1], "a_0.npy: is an archive of arrays, expected one array"),
         ("dump-npy", b"PK\x03\x04", "a_0.npy: is an archive of arrays"),
         ("dump-npy", npy_header("{'descr': '<f4', 'shape': (1"), "a_0.npy: cannot be read as a NumPy array"),
@@ -109,8 +109,8 @@ def table(**columns: object) -> bytes:
         ("predictions", table(top=pa.array(["ab", ""])), "column top is string, expected list<"),
         ("predictions", table(metadata={"classes": "3"}), "cannot reshape array of size 2"),
         ("input-shape", b"image:1,3,8," + DIGITS, "expected name:N,C,H,W such as"),
-        ("override", b"data.limit=" + DIGITS, "the value is not valid YAML"),
-        ("override", b"data.limit=" + NESTED, "the value is not valid YAML"),
+        ("override", b"data.limit=" + DIGITS, "not valid YAML"),
+        ("override", b"data.limit=" + NESTED, "not valid YAML"),
         ("override", b"data" + b".a" * 2000 + b"=1", "holds a value that is not plain text, number or list"),
         ("devices", DIGITS, "expected different numbers from 0, such as 0 or 0,1,2,3"),
         ("numbers", DIGITS, "expected whole numbers from 1"),
@@ -120,7 +120,7 @@ def table(**columns: object) -> bytes:
         ("trace", trace({"name": 0.5, "ts": 1, "dur": 1}), "does not have the same operators in every round"),
         ("trace", trace({"name": "a_kernel_time", "ts": 1}), "profile cannot be read: KeyError: 'dur'"),
         ("trace", NESTED, "profile cannot be read: RecursionError"),
-        ("onnx", with_metadata(b"\x8e" * 40), "metadata modelport.model is not JSON"),
+        ("onnx", with_metadata(b"\x8e" * 40), "metadata modelport.model: not valid JSON"),
         *(
             ("op-summary", op_summary(**{"Task Start Time(us)": start}), rf"Task Start Time\(us\) is '{start}', expected a number")
             for start in ("nan", "snan", "inf", "9e999999")
@@ -132,8 +132,8 @@ def table(**columns: object) -> bytes:
         ("onnx", binary.onnx_files()[0].replace(b"features", b"\x8eeatures"), r"the name b'\\x8eeatures' in it is not UTF-8"),
         ("onnx", binary.onnx_files()[2].replace(b"weights.bin", b"\x8eeights.bin"), "in it is not UTF-8"),
         ("onnx", binary.onnx_files()[2].replace(b"weights.bin", b"wei\0hts.bin"), "outside the model's directory"),
-        ("onnx-metadata", NESTED, "metadata modelport.model is not JSON"),
-        ("onnx-metadata", DIGITS, "metadata modelport.model is not JSON"),
+        ("onnx-metadata", NESTED, "metadata modelport.model: not valid JSON"),
+        ("onnx-metadata", DIGITS, "metadata modelport.model: not valid JSON"),
         ("manifest", b'{"format_version": ' + DIGITS + b"}", "manifest.json: "),
         ("manifest", NESTED, "manifest.json: not valid JSON"),
         ("trials", NESTED + b"\n", "trials.jsonl:1: is damaged"),

@@ -247,7 +247,7 @@ def test_one_place_is_split_and_another_is_told():
 def test_cross_stage_partial_networks(csp_network, name):
     path, cuts, sites = csp_network(name)
     model = onnx.load(path)
-    assert {kind: count for kind, count in kinds(model).items() if kind in ("Split", "Slice")} == cuts
+    assert {kind: count for kind, count in kinds(model).items() if kind in ("Split", "Slice")} in cuts
 
     found = rewrite(SPLIT, model)
 
