@@ -15,6 +15,7 @@ from onnx import helper, numpy_helper
 from PIL import Image
 
 from modelport import fast_check
+from modelport.accuracy import INFER_FILE
 from modelport.data.decode import Decoder
 from modelport.data.fast import FastDecoder
 from modelport.data.source import open_source
@@ -148,7 +149,7 @@ def test_an_image_that_has_gone_meanwhile(offline, images, out):
         DataError, match=r"0\.png: could be read in the run and not afterwards: it cannot be read: No such file"
     ):
         infer(offline, images, out, options=FAST, progress=vanish)
-    assert not out.exists()
+    assert not (out / INFER_FILE).exists()
 
 
 def test_prepared_inputs_are_said_to_be_as_they_were(source_onnx, tmp_path, out, caplog):

@@ -73,8 +73,8 @@ class OnnxRuntimeEngine(Engine):
 
     def _open(self, model: OfflineModel, options: SessionOptions) -> Session:
         create = partial(_create, self._runtime(), max(1, options.threads // options.streams) if options.threads else 0)
-        read_model(model.file(_GRAPH))  # refuses weights that lie elsewhere, which the manifest would not have seen
         try:
+            read_model(model.file(_GRAPH))  # refuses weights that lie elsewhere, which the manifest would not have seen
             session = create(model.file(_GRAPH))
         except Exception as error:
             raise InferenceError(f"{model.path}: ONNX Runtime cannot open it: {_first_line(error)}") from error
