@@ -188,7 +188,7 @@ def break_bytes(shard: Path) -> None:
 def test_a_broken_shard_is_told_what_is_done_is_kept_and_the_run_goes_on(
     copied_shards, compiled, tmp_path, monkeypatch, breaks, message
 ):
-    monkeypatch.setattr("modelport.resumable._COMMIT_IMAGES", 8)
+    monkeypatch.setattr("modelport.executor._COMMIT_IMAGES", 8)
     model, out = compiled("onnxruntime", 8), tmp_path / "out"
     infer(model, copied_shards, tmp_path / "whole", options=FAILING)
     (shard,) = copied_shards.glob("000002.*")

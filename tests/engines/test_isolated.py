@@ -44,7 +44,17 @@ def batch_with(*killers: int) -> np.ndarray:
 
 
 def children() -> set[int]:
-    return {child.pid for child in psutil.Process().children(recursive=True)}
+    """Processes that this test has started; a Ray cluster of other tests has some, too."""
+    return {child.pid for child in psutil.Process().children(recursive=True)} - _others
+
+
+@pytest.fixture(autouse=True)
+def _look_who_is_there() -> None:
+    _others.clear()
+    _others.update(child.pid for child in psutil.Process().children(recursive=True))
+
+
+_others: set[int] = set()
 
 
 @pytest.mark.parametrize("engine", ["null", "onnxruntime", "openvino"])
