@@ -69,9 +69,8 @@ class _Formatter(logging.Formatter):
 
 def main() -> None:
     """The entry point: 0 fine, 1 an error told in one line, 2 wrong usage, 3 a failed gate, 130 interrupted or told to stop."""
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # as Ctrl-C: what is open is closed, and children are ended
+    # As Ctrl-C: what is open is closed, and children are ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = cli.main(standalone_mode=False, prog_name="modelport")
     except StoppedError as stopped:
