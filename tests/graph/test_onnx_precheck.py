@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from modelport import limits
-from modelport.errors import FormatError
+from modelport.errors import FormatError, InferenceError
 from modelport.graph.classifier import read_classifier
 from modelport.graph.precheck import read_model
 from modelport.offline import MANIFEST, OfflineModel
@@ -171,5 +171,5 @@ def test_an_offline_model_is_not_opened_where_its_graph_points_outside(compiled,
     manifest = json.loads((home / MANIFEST).read_text())
     manifest["files"]["model.onnx"] = digest(home / "model.onnx")
     (home / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(FormatError, match=r"points to '\.\./outside\.bin', outside the model's directory"):
+    with pytest.raises(InferenceError, match=r"points to '\.\./outside\.bin', outside the model's directory"):
         open_model(OfflineModel.load(home))

@@ -238,8 +238,10 @@ def test_really_measured(source, tmp_path):
 
     (decision,) = result.decisions
     assert decision.outcome in ("kept", "rejected")
-    assert len(decision.timing.ratios) == 6
-    assert decision.timing.processes == len(decision.timing.hygiene) == 2
+    visits = decision.timing.processes // 2  # what wins at first is timed a second time
+    assert visits in (1, 2)
+    assert len(decision.timing.ratios) == 6 * visits
+    assert decision.timing.processes == len(decision.timing.hygiene) == 2 * visits
     assert min(decision.timing.before_s + decision.timing.after_s) > 0
     assert result.measured
     assert (result.batch_size, result.rounds, result.environment.cores > 0) == (2, 6, True)
