@@ -89,7 +89,7 @@ def _prepare(models: Models, source: Source, wanted: Configuration) -> Callable[
 
     def once() -> int:
         for sample in source:
-            decoder(sample, sample.path.read_bytes(), out)
+            decoder(sample, sample.read(), out)
         return len(source)
 
     return once
@@ -102,7 +102,7 @@ def _peers(models: Models, source: Source, batch: int) -> dict[str, Contestant]:
     import torch
     from timm.data import ImageDataset, create_loader
 
-    paths: list[Path] = [sample.path for sample in source]
+    paths: list[Path] = [sample.origin for sample in source]
     transform = chain(*to_float(models.preprocess))
     session = onnxruntime.InferenceSession(models.onnx, providers=["CPUExecutionProvider"])
     compiled = openvino.Core().compile_model(models.onnx, "CPU")

@@ -46,7 +46,7 @@ def measure(*, turns: int, seconds: float) -> list[Figure]:
 
         def loop() -> int:
             for row, sample in enumerate(source):
-                decoder(sample, sample.path.read_bytes(), buffer[row % BATCH])
+                decoder(sample, sample.read(), buffer[row % BATCH])
                 if row % BATCH == BATCH - 1:
                     session.infer(buffer)
             return len(source)

@@ -29,7 +29,7 @@ COUNT = 400
 # No file may grow beyond so many bytes: every write beyond is refused by the system, as on a full disk.
 LIMITED = (
     "import resource, signal, sys; n = int(sys.argv.pop(1)); signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-    "resource.setrlimit(resource.RLIMIT_FSIZE, (n, n)); import modelport.resumable as r; r._COMMIT_S = 0.01; "
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (n, n)); import modelport.executor as e; e._COMMIT_S = 0.01; "
     "from modelport.cli import main; main()"
 )
 

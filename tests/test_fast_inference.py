@@ -160,7 +160,7 @@ def test_prepared_inputs_are_said_to_be_as_they_were(source_onnx, tmp_path, out,
     with caplog.at_level(logging.WARNING, "modelport"):
         result = infer(model, tmp_path / "bins", out, options=FAST)
     assert result.fast_check is None
-    assert "bins: 2 of 2 inputs are .bin, prepared already: --preprocess fast has no effect on them" in caplog.text
+    assert "bins: 2 of 2 inputs are prepared already: --preprocess fast has no effect on them" in caplog.text
 
 
 def modelport(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:

@@ -166,8 +166,12 @@ RIGHT_OF = {
     "engines": {"data", "accuracy", "exporter", "pipeline", "inference", "measure", "job", "cli", "report"},
     "exporter": {"pipeline", "inference", "measure", "job", "cli", "report"},
     "calibration": {"offline", "graph", "data", "engines", "quantize", "inference", "measure", "job", "cli", "report"},
+    "counting": {"engines", "pipeline", "inference", "measure", "job", "cli", "report"},
+    "packing": {"engines", "pipeline", "inference", "measure", "job", "cli", "report"},
     "quantize": {"exporter", "engines", "pipeline", "inference", "measure", "job", "cli", "report"},
     "pipeline": {"inference", "exporter", "measure", "job", "cli", "report"},
+    "executor": {"resumable", "cluster", "inference", "measure", "job", "cli", "report"},
+    "cluster": {"inference", "measure", "job", "cli", "report"},
     "journal": {"offline", "data", "engines", "pipeline", "measure", "job", "cli", "report"},
     "stopping": {"data", "engines", "pipeline", "measure", "job", "cli", "report"},
     "work": {"resumable", "inference", "exporter", "measure", "job", "cli", "report"},
@@ -192,6 +196,7 @@ def test_left_never_imports_right(name):
         ("openvino", {"engines/openvino.py"}),
         ("onnxruntime", {"engines/onnxruntime.py", "exporter/export.py", "quantizers.py"}),
         ("nncf", {"quantizers.py"}),
+        ("ray", {"cluster/connection.py", "cluster/on_ray.py"}),
     ],
 )
 def test_a_runtime_is_imported_by_its_own_engine_only(package, allowed):

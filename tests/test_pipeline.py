@@ -415,7 +415,7 @@ class TestFailingEngine:
 
 
 def _png(numbered: Callable[[int], Source]) -> Path:
-    path = numbered(1).samples[0].path.with_name("x.png")
+    path = numbered(1).samples[0].origin.with_name("x.png")
     Image.new("RGB", (8, 8)).save(path)
     return path
 

@@ -124,8 +124,8 @@ def test_info(names, width, height):
             (images / f"{name}.bin").write_bytes(bytes(width * height))
         write_bin_info(images, Path(folder) / "list.info", width, height)
         source = open_source(Path(folder) / "list.info")
-        assert sorted(sample.path.name for sample in source) == sorted(f"{name}.bin" for name in names)
-        assert all(sample.path.is_file() for sample in source)
+        assert sorted(sample.origin.name for sample in source) == sorted(f"{name}.bin" for name in names)
+        assert all(sample.origin.is_file() for sample in source)
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".bin", ".npy"])
@@ -249,11 +249,9 @@ def test_parts_are_taken_up(sizes):
 
 
 def prediction_of(sample: Sample) -> Prediction:
-    from modelport.data.decode import content
-
     scores = np.float32([1, 2, 3])
     top = top_classes(scores[None])[0]
-    return Prediction(sample, top, scores[top], None, content=content(sample.path))
+    return Prediction(sample, top, scores[top], None, content=sample.content())
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=6, unique=True), RATE)

@@ -60,7 +60,7 @@ def write_labels(folder: Path, target: Path) -> Path:
     decoder, lines = Decoder(models.PREPROCESS), []
     for sample in open_source(folder):
         batch = np.empty((1, *models.SIZE), np.float32)
-        decoder(sample, sample.path.read_bytes(), batch[0])
+        decoder(sample, sample.read(), batch[0])
         lines.append(f"{sample.key} {models.expected_scores(batch).argmax()}\n")
     target.write_text("".join(lines))
     return target
@@ -200,7 +200,7 @@ def test_int8_scores_are_near_those_of_f32(tiny_model: OfflineModel, pictures: P
 
     sample = open_source(pictures).samples[0]
     batch = np.empty((1, *models.SIZE), np.float32)
-    Decoder(models.PREPROCESS)(sample, sample.path.read_bytes(), batch[0])
+    Decoder(models.PREPROCESS)(sample, sample.read(), batch[0])
     with engines.open_model(tiny_model) as session:
         error = np.abs(session.infer(batch) - models.expected_scores(batch)).max()
     assert 0 < error < 0.1 * np.abs(models.expected_scores(batch)).max()  # one 3x3 kernel, noise: far from 8 bits' best

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import models
-import numpy as np
 import pytest
 import yaml
+from flat_images import write_images
 from PIL import Image
 
 from modelport.accuracy import INFER_FILE, PREDICTIONS_FILE
@@ -31,18 +31,8 @@ from modelport.work import InferOptions
 
 COUNT, BATCH, KILLS = 2000, 8, 25
 # Parts every twentieth of a second instead of every five seconds, so that kills find some; else the real command line.
-QUICK = "import modelport.resumable as r; r._COMMIT_S = 0.05; from modelport.cli import main; main()"
+QUICK = "import modelport.executor as e; e._COMMIT_S = 0.05; from modelport.cli import main; main()"
 ONE_STREAM = SessionOptions(streams=1)
-
-
-def write_images(folder: Path, count: int) -> Path:
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    _, height, width = models.SIZE
-    for number in range(count):
-        pixels = np.full((height, width, 3), rng.integers(0, 256, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number:04}.png", compress_level=0)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def load(folder: Path, labels: Path) -> tuple[torch.Tensor, torch.Tensor]:
     source = open_source(folder)
     images = np.empty((len(source), *PREPROCESS.input_size), np.float32)
     for row, sample in enumerate(source):
-        decoder(sample, sample.path.read_bytes(), images[row])
+        decoder(sample, sample.read(), images[row])
     return torch.from_numpy(images), torch.tensor([known[label_key(sample.key)] for sample in source])
 
 

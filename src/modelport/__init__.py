@@ -33,6 +33,7 @@ _HOME = {  # public name: module, and the name there where it differs
     "OptimizationResult": "results",
     "OptimizeOptions": "measure.optimize",
     "OutputError": "errors",
+    "PackOptions": "packing",
     "Precision": "spec",
     "Preprocess": "spec",
     "ProfileOptions": "measure.profile",
@@ -54,6 +55,7 @@ _HOME = {  # public name: module, and the name there where it differs
     "infer": "inference",
     "open": "engines:open_model",
     "optimize": "measure.optimize",
+    "pack": "packing",
     "profile": "measure.profile",
     "quantize_onnx": "quantize:quantize",  # not `quantize`: the module would hide it once imported
     "run": "job",

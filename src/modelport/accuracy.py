@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+from glob import glob
 from pathlib import Path
 
 import numpy as np
 
 from . import files
 from .calibration import refuse_overlap
+from .counting import Count, count_parts
 from .data.dump import is_dump, read_dump
 from .data.labels import label_key, read_labels, require_in_range
-from .data.predictions import TOP, Predictions
+from .data.predictions import Predictions
 from .errors import DataError, FormatError
 from .progress import Progress, silent
 from .results import Accuracy, Gate, GateCheck, InferResult, Paired, Parity, ReferenceAccuracy
@@ -25,31 +27,32 @@ log = logging.getLogger("modelport")
 
 
 def evaluate(
-    directory: Path | str, labels: Path | str, output: Path | str | None = None, *, force: bool = False
+    directory: Path | str, labels: Path | str | None = None, output: Path | str | None = None, *, force: bool = False
 ) -> Accuracy:
-    """Evaluate predictions against a label file.
+    """Evaluate predictions against a label file, or against the labels that they hold.
 
     Args:
-        directory: made by `infer` (`predictions.parquet` and `infer.json`), or a dump directory of the guide's benchmark
-            tool or ais_bench (`{stem}_{k}.txt`, `.bin` or `.npy`).
-        labels: lines of `name class`, class from 0; or a folder of JSON files.
+        directory: made by `infer` (`predictions.parquet` and `infer.json`); a directory of Parquet parts, one of these or a
+            pattern, such as `parts/*.parquet`; or a dump directory of the guide's benchmark tool or ais_bench
+            (`{stem}_{k}.txt`, `.bin` or `.npy`). Predictions are counted as they are read, however many there are.
+        labels: lines of `name class`, class from 0; or a folder of JSON files. None: the predictions' own.
         output: where to write `result.json` in the guide's format; the full figures go beside it as `*.accuracy.json`.
         force: replace existing output.
 
     Raises:
         FormatError: predictions or labels cannot be read.
-        DataError: a label is out of the model's range, no image has a label, or the model was calibrated with some of them.
+        DataError: a label is out of the model's range, no image has a label, one is predicted twice, or the model was
+            calibrated with some of them.
     """
     directory = Path(directory)
-    if not (directory / INFER_FILE).exists() and is_dump(directory):
+    if not (directory / INFER_FILE).exists() and (parts := _parts(directory)):
+        accuracy = count_parts(parts, read_labels(labels) if labels is not None else None)
+    elif not (directory / INFER_FILE).exists() and is_dump(directory):
+        if labels is None:
+            raise FormatError(f"{directory}: a dump holds no labels: give a label file")
         accuracy = evaluate_dump(directory, labels)
     else:
-        result = InferResult.read(directory / INFER_FILE)
-        classes, wanted = result.model.num_classes, read_labels(labels)
-        require_in_range(wanted, classes, labels)
-        refuse_overlap([key for key in result.calibrated_with if label_key(key) in wanted], str(directory))
-        predictions = Predictions.read(directory / PREDICTIONS_FILE)
-        accuracy = count_topn(predictions, wanted, classes=classes, limited=result.limit is not None)
+        accuracy = _evaluate_run(directory, labels)
     if output is not None:
         full = Path(output).with_suffix(".accuracy.json")
         for path in (Path(output), full):
@@ -57,6 +60,23 @@ def evaluate(
         accuracy.write(full)
         files.write_text(Path(output), guide_result(accuracy) + "\n")
     return accuracy
+
+
+def _evaluate_run(directory: Path, labels: Path | str | None) -> Accuracy:
+    result = InferResult.read(directory / INFER_FILE)
+    wanted = None
+    if labels is not None:
+        wanted = read_labels(labels)
+        require_in_range(wanted, result.model.num_classes, labels)
+        refuse_overlap([key for key in result.calibrated_with if label_key(key) in wanted], str(directory))
+    return count_parts([directory / PREDICTIONS_FILE], wanted, limited=result.limit is not None)
+
+
+def _parts(where: Path) -> list[Path]:
+    """Parquet files of a directory, or that a pattern matches, or the one that is given."""
+    if where.is_dir():
+        return sorted(where.glob("*.parquet"))
+    return [where] if where.is_file() else [Path(name) for name in sorted(glob(str(where)))]
 
 
 def evaluate_dump(directory: Path | str, labels: Path | str, progress: Progress = silent) -> Accuracy:
@@ -79,30 +99,9 @@ def count_topn(predictions: Predictions, labels: dict[str, int], *, classes: int
     Raises:
         DataError: nothing is left to divide by.
     """
-    keys = [label_key(key) for key in predictions.keys]
-    truth = np.array([labels.get(key, -1) for key in keys], dtype=np.int64)
-    known = truth >= 0
-    failed = np.array([error is not None for error in predictions.errors], dtype=bool)
-    right = (predictions.top == truth[:, None]) & (known & ~failed)[:, None]
-    present = set(keys)
-    missing = [key for key in labels if key not in present]
-    extra = [predictions.keys[row] for row in np.flatnonzero(~known)]
-    images = int(known.sum()) + (0 if limited else len(missing))
-    if not known.any():
-        raise DataError(
-            f"none of the {len(keys)} predicted images has a label (first image: {keys[0] if keys else 'none'})"
-        )
-    return Accuracy(
-        images=images,
-        classes=classes,
-        hits=tuple(int(count) for count in np.cumsum(right.sum(axis=0))[:TOP]),
-        missing=0 if limited else len(missing),
-        not_requested=len(missing) if limited else 0,
-        extra=len(extra),
-        failed=int((failed & known).sum()),
-        first_missing=() if limited else tuple(missing[:5]),
-        first_extra=tuple(extra[:5]),
-    )
+    count = Count(classes, labels)
+    count.add(predictions.decisions)
+    return count.result(limited=limited)
 
 
 def guide_result(accuracy: Accuracy) -> str:

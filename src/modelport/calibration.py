@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Literal
 
-from . import files
 from .errors import DataError
+from .origin import Origin, read_bytes
 from .schema import Record
 
 CALIBRATION_FILE = "calibration.json"  # in an offline model
@@ -64,38 +63,42 @@ class CalibrationRecord(Record):
     calibration: Calibration
     seen: tuple[ImageContent, ...]
 
-    def overlap(self, images: Mapping[str, Path]) -> list[str]:
-        """Which of the images (name: file) have the content of one that was used to calibrate. Names do not matter."""
+    def overlap(self, images: Mapping[str, Origin]) -> list[str]:
+        """Which of the images (name: place) have the content of one that was used to calibrate. Names do not matter."""
         return overlap(self.seen, images)
 
 
-def contents(paths: Iterable[Path]) -> tuple[tuple[ImageContent, ...], str]:
+def contents(origins: Iterable[Origin]) -> tuple[tuple[ImageContent, ...], str]:
     """The contents of image files, and one digest over all of them, which does not depend on their order or names.
 
     Raises:
         DataError: a file cannot be read.
     """
     digests, seen = [], []
-    for path in paths:
+    for origin in origins:
         try:
-            digests.append(files.digest(path))
-            seen.append(ImageContent(bytes=path.stat().st_size, sha256=digests[-1][:_SHOWN]))
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+            data = read_bytes(origin)
+        except DataError as error:
+            raise DataError(f"{origin}: {error}") from error
+        digests.append(hashlib.sha256(data).hexdigest())
+        seen.append(ImageContent(bytes=len(data), sha256=digests[-1][:_SHOWN]))
     return tuple(seen), hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
 
 
-def overlap(seen: Iterable[ImageContent], images: Mapping[str, Path]) -> list[str]:
-    """Which of the images (name: file) have a content that was seen. Only files of a size that was seen are read."""
+def overlap(seen: Iterable[ImageContent], images: Mapping[str, Origin]) -> list[str]:
+    """Which of the images (name: place) have a content that was seen. Those of a size that was not seen are not read."""
     known = {(content.bytes, content.sha256) for content in seen}
     sizes = {size for size, _ in known}
     found = []
-    for name, path in images.items():
+    for name, origin in images.items():
         try:
-            size = path.stat().st_size
-            if size in sizes and (size, files.digest(path)[:_SHOWN]) in known:
+            size = origin.stat().st_size
+            if size is not None and size not in sizes:
+                continue
+            data = read_bytes(origin)
+            if (len(data), hashlib.sha256(data).hexdigest()[:_SHOWN]) in known:
                 found.append(name)
-        except OSError:
+        except (OSError, DataError):
             pass  # reading it for its scores will say so
     return found
 

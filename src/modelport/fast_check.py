@@ -6,10 +6,10 @@ import logging
 
 import numpy as np
 
-from .data.decode import Decoder, read_bytes
+from .data.decode import Decoder
 from .data.fast import FastDecoder
 from .data.predictions import top_classes
-from .data.source import RAW_SUFFIX, Sample, Source
+from .data.source import Sample, Source
 from .engines.base import Session
 from .errors import DataError
 from .results import FastCheck
@@ -23,11 +23,11 @@ class FastSample:
     """The images to hold against the exact path, and what the run decided of them."""
 
     def __init__(self, source: Source) -> None:
-        images = [row for row, sample in enumerate(source) if sample.path.suffix.lower() != RAW_SUFFIX]
+        images = [row for row, sample in enumerate(source) if not sample.prepared]
         if raw := len(source) - len(images):
             _log.warning(
-                "%s: %d of %d inputs are %s, prepared already: --preprocess fast has no effect on them",
-                source.where, raw, len(source), RAW_SUFFIX,
+                "%s: %d of %d inputs are prepared already: --preprocess fast has no effect on them",
+                source.where, raw, len(source),
             )  # fmt: skip
         places = np.linspace(0, len(images) - 1, min(len(images), MOST)).round().astype(int)
         self._rows = {images[place] for place in places}
@@ -69,7 +69,7 @@ class FastSample:
 
 def _both(sample: Sample, exact: Decoder, fast: Decoder) -> tuple[np.ndarray, np.ndarray]:
     try:
-        data = read_bytes(sample.path)
+        data = sample.read()
         return exact.pixels(data), fast.pixels(data)
     except DataError as error:
-        raise DataError(f"{sample.path}: could be read in the run and not afterwards: it {error}") from error
+        raise DataError(f"{sample.origin}: could be read in the run and not afterwards: it {error}") from error

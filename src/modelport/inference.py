@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import files
 from .calibration import refuse_overlap
+from .data.decode import require_pixels_for
 from .data.labels import read_labels, require_in_range
 from .data.source import Source, open_source
 from .engines import load
 from .engines.base import Engine, SessionOptions
 from .errors import DataError
 from .exclusive import warn_if_busy
+from .executor import Executor, InThisProcess
 from .host import usable_cores
 from .offline import MANIFEST, OfflineModel
 from .progress import Progress, silent
 from .results import InferResult
-from .resumable import Existing, classify, refuse_foreign
+from .resumable import Existing, classify_by, refuse_foreign
 from .spec import ModelSpec
 from .work import InferOptions, Work, describe
+
+if TYPE_CHECKING:
+    from .cluster.connection import ClusterOptions
 
 _MOST_STREAMS = 8
 
@@ -30,6 +39,7 @@ def infer(  # noqa: PLR0913
     *,
     labels: Path | str | None = None,
     options: InferOptions | None = None,
+    cluster: ClusterOptions | None = None,
     existing: Existing = "refuse",
     progress: Progress = silent,
 ) -> InferResult:
@@ -44,12 +54,14 @@ def infer(  # noqa: PLR0913
             `infer.json`.
         labels: label file; its classes are kept in the predictions.
         options: limit, streams, workers, policy for bad images.
+        cluster: spread it over a Ray cluster; None does it in this process.
         existing: what to do where `output` holds another, finished run: refuse, replace it, or update it.
         progress: called as images are done.
 
     Raises:
         DataError: no images, a bad one where the policy is to fail, or labelled ones that the model was calibrated with.
-        InferenceError: the engine failed.
+        InferenceError: the engine failed, or the cluster did.
+        EngineUnavailableError: the engine or the cluster is not there, or not fit.
         OutputError: `output` holds something else, or another run is writing there.
         StoppedError: a signal came; what was done is kept.
     """
@@ -57,17 +69,39 @@ def infer(  # noqa: PLR0913
     if not isinstance(model, OfflineModel):
         model = OfflineModel.load(Path(model))
     refuse_foreign(Path(output), existing)
+    if cluster is not None and not isinstance(images, Source) and "://" not in str(images):
+        images = Path(images).absolute()  # as the actors will look for it
     source = prepare_source(images, labels, model.manifest.model, options.limit)
     seen = _calibrated_with(model, source)
-    engine = load(model.manifest.engine.name)
-    opened = share_cores(engine, options.session)
-    with engine.open(model, opened) as session:
+    with _executor(model, options, cluster) as (executor, opened):
         target, spec = describe(model, opened), model.manifest.model
         digest = files.digest(model.path / MANIFEST)
         work = Work(target=target, spec=spec, source=source, options=options, calibrated_with=seen, identity=digest)
-        result = classify(session, work, output, existing=existing, progress=progress)
+        result = classify_by(executor, work, output, existing=existing, progress=progress)
     warn_if_busy(f"{model.label}, {result.images:,} images", result.hygiene)
     return result
+
+
+@contextmanager
+def _executor(
+    model: OfflineModel, options: InferOptions, cluster: ClusterOptions | None
+) -> Iterator[tuple[Executor, SessionOptions]]:
+    """Who does the work, and how the model is opened for it."""
+    engine = load(model.manifest.engine.name)
+    if cluster is None:
+        opened = share_cores(engine, options.session)
+        with engine.open(model, opened) as session:
+            yield InThisProcess(session), opened
+        return
+    from .cluster.connection import connected
+    from .cluster.on_ray import OnRay
+
+    with connected(cluster) as joined:
+        opened = replace(options.session, threads=options.session.threads or joined.cores)
+        if engine.accelerator:
+            opened = replace(opened, devices=tuple(range(max(1, cluster.gpus))))
+        opened = share_cores(engine, opened)
+        yield OnRay(joined, model, opened), opened
 
 
 def share_cores(engine: Engine, options: SessionOptions) -> SessionOptions:
@@ -75,10 +109,11 @@ def share_cores(engine: Engine, options: SessionOptions) -> SessionOptions:
 
     Decoding needs the same cores. A stream that spreads one batch over all of them waits for its slowest thread whenever a
     decoder has one; streams of one thread wait for nobody, so no core is idle while there is work. Where there are many
-    cores, at most eight streams share them, since each stream has batches of its own in memory.
+    cores, at most eight streams on each device share them, since each stream has batches of its own in memory.
     """
     cores = options.threads or usable_cores()
-    return options if engine.accelerator else options.with_streams(min(cores, _MOST_STREAMS), cores)
+    each = max(1, min(cores // len(options.devices), _MOST_STREAMS))
+    return options if engine.accelerator else options.with_streams(each, cores)
 
 
 def prepare_source(
@@ -86,6 +121,9 @@ def prepare_source(
 ) -> Source:
     """Plan the images, attach labels, check both against the model, and cut to the limit."""
     source = images if isinstance(images, Source) else open_source(images)
+    require_pixels_for(source.samples[0], spec.preprocess)  # here, not once for each image
+    if own := {sample.key: sample.label for sample in source if sample.label is not None}:
+        require_in_range(own, spec.num_classes, source.where)
     if labels is not None:
         wanted = read_labels(labels)
         require_in_range(wanted, spec.num_classes, labels)
@@ -99,6 +137,6 @@ def prepare_source(
 
 def _calibrated_with(model: OfflineModel, source: Source) -> tuple[str, ...]:
     """Names of the images that the model was calibrated with. With labels they would be evaluated: refused."""
-    seen = set(model.calibrated_with({sample.key: sample.path for sample in source}))
+    seen = set(model.calibrated_with({sample.key: sample.origin for sample in source}))
     refuse_overlap([sample.key for sample in source if sample.key in seen and sample.label is not None], source.where)
     return tuple(sample.key for sample in source if sample.key in seen)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .accuracy import INFER_FILE, PREDICTIONS_FILE, compare_decisions, compare_scores, count_topn, guide_result, judge
 from .commands import Commands
@@ -39,14 +39,18 @@ from .spec import ModelSpec, Precision
 from .stages import Stages, open_stages
 from .work import InferOptions, Work, describe
 
+if TYPE_CHECKING:
+    from .cluster.connection import ClusterOptions
+
 log = logging.getLogger("modelport")
 
 
-def run(
+def run(  # noqa: PLR0913
     recipe: Path | str,
     output: Path | str,
     *,
     overrides: dict[str, Any] | None = None,
+    cluster: ClusterOptions | None = None,
     force: bool = False,
     progress: Progress = silent,
 ) -> RunResult:
@@ -58,6 +62,7 @@ def run(
         recipe: YAML file.
         output: directory for everything the job makes; `run.json`, `report.md` and `report.html` at its top.
         overrides: recipe values by dotted key.
+        cluster: spread the targets' real-data runs over a Ray cluster; all else is done here.
         force: start anew where `output` holds anything.
         progress: called in long stages.
 
@@ -77,7 +82,7 @@ def run(
             engine.resolve(CompileOptions(precision=target.precision))
             require_tool(engine.quantizer)
     with open_stages(output, force=force) as stages:
-        return _Job(loaded, Path(recipe), stages, output, progress).run()
+        return _Job(loaded, Path(recipe), stages, output, _Way(cluster, progress)).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +103,22 @@ class _Truth:
     source: _SourceRun | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """Where real-data runs are done, and how progress is told."""
+
+    cluster: ClusterOptions | None
+    progress: Progress
+
+
 class _Job:
     """One run of a recipe; a method for each step."""
 
-    def __init__(self, recipe: Recipe, path: Path, stages: Stages, output: Path, progress: Progress) -> None:
-        self.recipe, self.path, self.stages, self.out, self.progress = recipe, path, stages, output, progress
+    def __init__(self, recipe: Recipe, path: Path, stages: Stages, output: Path, way: _Way) -> None:
+        self.recipe, self.path, self.stages, self.out = recipe, path, stages, output
+        self.cluster, self.progress = way.cluster, way.progress
         self.commands = Commands(recipe, path)
-        self.inspection = Inspection(recipe, self.stages, progress)
+        self.inspection = Inspection(recipe, self.stages, way.progress)
         self.warnings: list[str] = []
         self.quantized: dict[Tool, Path] = {}
 
@@ -375,7 +389,15 @@ class _Job:
 
         def work() -> None:
             options = self._infer_options(replace(session, isolation=self._isolation()))
-            infer(model, source, directory, options=options, existing="update", progress=self.progress)
+            infer(
+                model,
+                source,
+                directory,
+                options=options,
+                cluster=self.cluster,
+                existing="update",
+                progress=self.progress,
+            )
 
         made = [directory / PREDICTIONS_FILE, directory / INFER_FILE]
         self.stages.run(f"infer {target.name}", inputs, made, work)

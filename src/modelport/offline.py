@@ -14,6 +14,7 @@ from pydantic import ValidationInfo, field_validator
 from . import __version__, files, limits
 from .calibration import CALIBRATION_FILE, Calibration, CalibrationRecord
 from .errors import FormatError
+from .origin import Origin
 from .schema import Record, parse_json, read_text
 from .spec import ModelSpec, Precision
 
@@ -107,8 +108,8 @@ class OfflineModel:
             raise FormatError(f"{self.path}: the manifest lists no file {name!r}; compile the model again")
         return self.path / name
 
-    def calibrated_with(self, images: Mapping[str, Path]) -> list[str]:
-        """Which of the images (name: file) were used to calibrate this model, by their content."""
+    def calibrated_with(self, images: Mapping[str, Origin]) -> list[str]:
+        """Which of the images (name: place) were used to calibrate this model, by their content."""
         if CALIBRATION_FILE not in self.manifest.files:
             return []
         return CalibrationRecord.read(self.file(CALIBRATION_FILE)).overlap(images)

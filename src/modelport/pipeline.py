@@ -11,18 +11,20 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from threading import Lock, Thread
 from time import perf_counter, process_time, thread_time
 
 import numpy as np
 
 from .channel import Channel, Closed
-from .data.decode import Decoder, read_bytes
+from .data.decode import Decoder
 from .data.predictions import Prediction, top_classes
 from .data.source import Sample, Source
 from .engines.base import Session
 from .errors import DataError, InferenceError
-from .results import BadImage, Interface, StageStats
+from .host import pinned
+from .results import BadImage, DeviceStats, Interface, StageStats
 
 _NOTHING = np.empty(0, dtype=np.int32)
 _COUNT = "--on-bad-image count lists such images and goes on"
@@ -116,8 +118,19 @@ class _Meter:
         )
 
 
+class _Device:
+    """One device's session, and what went through it."""
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.clock, self.images, self._lock = session, _Clock(), 0, Lock()
+
+    def add(self, images: int) -> None:
+        with self._lock:
+            self.images += images
+
+
 class Pipeline:
-    """Runs one source through one session, once. Iterate over `run`, then read `stages`, `interface`, `bad_images`, `wall_s`."""
+    """Runs one source through one session, once. Iterate over `run`, then read `stages`, `devices`, `interface`, `bad_images`, `wall_s`."""
 
     def __init__(self, session: Session, decoder: Decoder, options: PipelineOptions) -> None:
         self._session, self._decoder, self._options = session, decoder, options
@@ -139,6 +152,11 @@ class Pipeline:
             "post": _Meter("post", 1),
         }
         self._clock, self._planning, self._counting = _Clock(), Lock(), Lock()
+        self._devices = {name: _Device(part) for name, part in session.by_device.items()}
+        self._workplaces: SimpleQueue[_Device] = SimpleQueue()  # one for each thread that infers
+        for device in self._devices.values():
+            for _ in range(device.session.slots):
+                self._workplaces.put(device)
         self._error: BaseException | None = None
         self._stopping = False
         self.bad_images: list[BadImage] = []
@@ -148,6 +166,14 @@ class Pipeline:
     def stages(self) -> tuple[StageStats, ...]:
         """What each stage did, in pipeline order."""
         return tuple(meter.stats(self.wall_s) for meter in self._meters.values())
+
+    @property
+    def devices(self) -> tuple[DeviceStats, ...]:
+        """What each of the session's devices did."""
+        return tuple(
+            DeviceStats(name=name, images=device.images, busy_s=device.clock.total, wall_s=self.wall_s)
+            for name, device in self._devices.items()
+        )
 
     def stop(self) -> None:
         """Begin no new batch; what is on its way is done, and `run` then ends as if there were no more. From any thread."""
@@ -250,7 +276,7 @@ class Pipeline:
             batch, row, sample, starved = self._place_next()
             start = perf_counter()
             try:
-                data: bytes | DataError = read_bytes(sample.path)
+                data: bytes | DataError = sample.read()
                 if self._options.contents:
                     batch.contents[row] = hashlib.sha256(data).digest()
             except DataError as error:
@@ -284,23 +310,29 @@ class Pipeline:
             self._decoder(batch.samples[row], data, batch.array[row])
         except DataError as error:
             if not self._options.count_bad_images:
-                path = batch.samples[row].path
-                raise DataError(f"{path}: {error}; {_COUNT}") from error
+                origin = batch.samples[row].origin
+                raise DataError(f"{origin}: {error}; {_COUNT}") from error
             batch.array[row] = 0
             batch.errors[row] = str(error)
             return data is not error  # one that could not be read was counted there
         return False
 
     def _infer_batches(self) -> None:
+        device = self._workplaces.get()
+        with pinned(device.session.cores):
+            self._infer_batches_on(device)
+
+    def _infer_batches_on(self, device: _Device) -> None:
         meter = self._meters["infer"]
         while True:
             batch, waited = self._full.get()
             start = perf_counter()
             rows = [row for row in range(len(batch.samples)) if row not in batch.errors]
-            with self._clock:
-                batch.scores, failed = self._session.infer_rows(batch.array, rows)
+            with self._clock, device.clock:
+                batch.scores, failed = device.session.infer_rows(batch.array, rows)
             self._note_failed(batch, failed)
             busy = perf_counter() - start
+            device.add(len(batch.samples))
             blocked = self._scored.put(batch)
             meter.add(
                 items=1,
@@ -314,7 +346,7 @@ class Pipeline:
     def _note_failed(self, batch: _Batch, failed: dict[int, str]) -> None:
         if failed and not self._options.count_bad_images:
             row, reason = next(iter(failed.items()))
-            raise InferenceError(f"{batch.samples[row].path}: {reason}; {_COUNT}")
+            raise InferenceError(f"{batch.samples[row].origin}: {reason}; {_COUNT}")
         batch.errors |= failed
 
     def _post_batches(self) -> Iterator[Prediction]:

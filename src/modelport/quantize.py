@@ -103,9 +103,9 @@ def quantize(  # noqa: PLR0913
     require_operators(graph, options.keep_float)
     source = images if isinstance(images, Source) else open_source(images)
     chosen = _choose(source, options, spec, graph.batch_size or 1)
-    seen, digest = contents(sample.path for sample in (*chosen.calibration, *chosen.control))
+    seen, digest = contents(sample.origin for sample in (*chosen.calibration, *chosen.control))
     if evaluation is not None:
-        refuse_overlap(overlap(seen, {sample.key: sample.path for sample in evaluation}), source.where)
+        refuse_overlap(overlap(seen, {sample.key: sample.origin for sample in evaluation}), source.where)
     log.info("quantising with %s: %d calibration images from %s", tool, len(chosen.calibration), source.where)
     with files.atomic_path(output) as temporary, tempfile.TemporaryDirectory() as folder:
         quantized = Path(folder) / "quantized.onnx"
@@ -210,10 +210,25 @@ def _choose(source: Source, options: QuantizeOptions, spec: ModelSpec, batch: in
     return _Chosen(chosen, control)
 
 
+def _as_files(samples: list[Sample], folder: Path) -> list[tuple[str, str, int | None]]:
+    """Name, file and class of each image, for a child; one that is no file, but in a shard or store, is copied to the folder."""
+    rows = []
+    for number, sample in enumerate(samples):
+        path = sample.origin
+        if not isinstance(path, Path):
+            path = folder / f"{number:06d}{sample.suffix}"
+            path.write_bytes(sample.read())
+        rows.append((sample.key, str(path.resolve()), sample.label))
+    return rows
+
+
 def _ask(
     graph: ClassifierGraph, spec: ModelSpec, options: QuantizeOptions, chosen: _Chosen, output: Path
 ) -> float | None:
-    """Have a child quantise; returns the drop on the control images in points, where there are any."""
+    """Have a child quantise; returns the drop on the control images in points, where there are any. `output` has its folder to itself."""
+    copies = output.parent / "calibration", output.parent / "control"
+    for folder in copies:
+        folder.mkdir()
     request = {
         "onnx": str(graph.path.resolve()),
         "output": str(output),
@@ -222,8 +237,8 @@ def _ask(
         "max_drop": options.max_drop,
         "keep_float": options.keep_float,
         "spec": spec.jsonable(),
-        "calibration": [(sample.key, str(sample.path.resolve()), None) for sample in chosen.calibration],
-        "control": [(sample.key, str(sample.path.resolve()), sample.label) for sample in chosen.control],
+        "calibration": _as_files(chosen.calibration, copies[0]),
+        "control": _as_files(chosen.control, copies[1]),
     }
     try:
         drop = child.ask("modelport.quantizers", request)["drop"]

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from . import child
-from .data.decode import Decoder, read_bytes
+from .data.decode import Decoder
 from .data.source import Sample
 from .errors import CompileError, DataError, EngineUnavailableError, ModelportError
 from .graph import ClassifierGraph, read_classifier
@@ -37,9 +37,9 @@ class _Images:
         images = np.empty((len(batch), *self._shape), np.float32)
         for sample, out in zip(batch, images, strict=True):
             try:
-                self._decoder(sample, read_bytes(sample.path), out)
+                self._decoder(sample, sample.read(), out)
             except DataError as error:
-                self.error = self.error or DataError(f"{sample.path}: {error}; take it out of the calibration images")
+                self.error = self.error or DataError(f"{sample.origin}: {error}; take it out of the calibration images")
                 raise self.error from error
         return {self._name: images}
 

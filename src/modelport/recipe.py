@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
 from .errors import CheckpointError, DataError, FormatError
+from .origin import location
 from .results import ReferenceAccuracy
 from .results.performance import target_name
 from .schema import Record, parse_yaml, read_yaml
@@ -16,6 +18,17 @@ from .spec import Precision, Preprocess
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0)]
+
+
+def _location(value: object) -> Path | str:
+    if not isinstance(value, Path | str):
+        raise ValueError("a path or URL is needed")
+    return location(value)
+
+
+Images = Annotated[
+    Path | str, PlainValidator(_location), PlainSerializer(str), WithJsonSchema({"type": "string"})
+]  # a URL stays as it is written
 
 
 class ModelSection(Record):
@@ -69,7 +82,7 @@ class DataSection(Record):
     """The evaluation images.
 
     Attributes:
-        images: folder, class subfolders, or `.info` list.
+        images: folder, class subfolders, `.info` or `.txt` list, tar or Parquet shards, or a URL of any of these.
         labels: label file; None takes class subfolders' numbers, or measures no accuracy on a flat folder.
         limit: only the first N images.
         on_bad_image: count it as wrong and list it, or end the run.
@@ -79,7 +92,7 @@ class DataSection(Record):
         origin: told to whoever lacks the images: where they come from, and their layout.
     """
 
-    images: Path
+    images: Images
     labels: Path | None = None
     limit: Positive | None = None
     on_bad_image: Literal["count", "fail"] = "count"
@@ -92,14 +105,14 @@ class CalibrationSection(Record):
     """What int8 targets are calibrated with; never the evaluation images.
 
     Attributes:
-        images: folder, class subfolders, or `.info` list.
+        images: as those of `data`.
         labels: label file of these, for `max_drop`; None takes class subfolders' numbers.
         samples: how many images, at random.
         preset: mixed (asymmetric activations) or performance (all symmetric).
         max_drop: largest drop of top-1 in points, on labelled images that calibrate nothing.
     """
 
-    images: Path
+    images: Images
     labels: Path | None = None
     samples: Annotated[int, Field(ge=10)] = 300
     preset: Literal["mixed", "performance"] = "mixed"
@@ -259,10 +272,10 @@ class Recipe(Record):
                 known.append(f"{model.size_bytes:,} bytes")
             raise CheckpointError(_absent(weights, "model", known, model.origin))
         for path, what in ((data.images, "images"), (data.labels, "labels")):
-            if path and not path.exists():
+            if path and not _may_exist(path):
                 raise DataError(_absent(path, what, [], data.origin))
         for path in (self.calibration.images, self.calibration.labels) if self.calibration else ():
-            if path and not path.exists():
+            if path and not _may_exist(path):
                 raise DataError(_absent(path, "calibration", [], None))
 
 
@@ -292,7 +305,7 @@ def _set(data: dict[str, Any], key: str, value: Any, path: Path) -> None:
 
 def _resolved(section: Record, base: Path, *names: str) -> Record:
     """Relative paths made relative to the working directory, `~` expanded."""
-    given = {name: value for name in names if (value := getattr(section, name)) is not None}
+    given = {name: value for name in names if isinstance(value := getattr(section, name), Path)}
     found = {name: Path(os.path.expanduser(value)) for name, value in given.items()}  # leaves another's ~NAME as it is
     return section.model_copy(
         update={
@@ -302,6 +315,11 @@ def _resolved(section: Record, base: Path, *names: str) -> Record:
     )
 
 
-def _absent(path: Path, what: str, known: list[str], origin: str | None) -> str:
+def _may_exist(path: Path | str) -> bool:
+    """False of a file or folder that is not there; whether a URL or a pattern stands for something is seen when it is opened."""
+    return not isinstance(path, Path) or path.exists() or bool(re.search(r"[*?\[{]", path.name))
+
+
+def _absent(path: Path | str, what: str, known: list[str], origin: str | None) -> str:
     facts = f" ({', '.join(known)})" if known else ""
     return f"{path}: the recipe's {what} file or folder is not there{facts}" + (f"; {origin}" if origin else "")

@@ -6,33 +6,25 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from itertools import chain
 from pathlib import Path
-from time import perf_counter
 from typing import Literal
 
 import pyarrow as pa
 
 from . import files
 from .accuracy import INFER_FILE, PREDICTIONS_FILE
-from .data.fast import make_decoder
 from .data.parts import JOURNAL, Parts, open_parts
-from .data.predictions import Prediction, schema, writing
+from .data.predictions import schema, writing
 from .engines.base import Session
 from .errors import FormatError, OutputError, StoppedError
-from .exclusive import watch
+from .executor import Executor, InThisProcess
 from .fast_check import FastSample
 from .host import environment
-from .pipeline import Pipeline
 from .progress import Progress, silent
-from .results import BadImage, EndToEnd, InferResult
-from .stopping import draining
+from .results import BadImage, InferResult
 from .work import Figures, Work, describe_run
 
 Existing = Literal["refuse", "replace", "update"]
-_COMMIT_S, _COMMIT_IMAGES = 5.0, 4096
 log = logging.getLogger("modelport")
 
 
@@ -59,10 +51,17 @@ def classify(
         DataError: a bad image where the policy is to fail.
         InferenceError: the engine failed; what was done is kept.
     """
+    return classify_by(InThisProcess(session), work, output, existing=existing, progress=progress)
+
+
+def classify_by(
+    executor: Executor, work: Work, output: Path | str, *, existing: Existing = "refuse", progress: Progress = silent
+) -> InferResult:
+    """As `classify`, by whoever does the work."""
     output = Path(output)
     refuse_foreign(output, existing)
     with open_parts(output, _what(work), PREDICTIONS_FILE) as parts:
-        return _Run(session, work, output, parts, progress).run(existing)
+        return _Run(executor, work, output, parts, progress).run(existing)
 
 
 def refuse_foreign(output: Path, existing: Existing) -> None:
@@ -95,15 +94,15 @@ def _what(work: Work) -> dict[str, str]:
 class _Run:
     """One attempt at the work; a method for each step."""
 
-    def __init__(self, session: Session, work: Work, output: Path, parts: Parts, progress: Progress) -> None:
-        self._session, self._work, self._output, self._parts, self._progress = session, work, output, parts, progress
+    def __init__(self, executor: Executor, work: Work, output: Path, parts: Parts, progress: Progress) -> None:
+        self._executor, self._work, self._output, self._parts, self._progress = executor, work, output, parts, progress
         self._total = len(work.source)
         self._columns = schema(work.spec.num_classes, all_scores=work.options.pipeline.keep_scores)
 
     def run(self, existing: Existing) -> InferResult:
         before = self._read_before()
         self._settle(existing, before)
-        self._parts.take_up(self._work.source, self._session.batch_size)
+        self._parts.take_up(self._work.source, self._executor.batch_size)
         left = sum(map(len, self._parts.holes(self._total)))
         if before is not None and not left and self._parts.complete and self._parts.names_hold(self._work.source):
             log.info("%s: is finished, and nothing has changed", self._output)
@@ -111,14 +110,16 @@ class _Run:
         if left < self._total:
             log.info("%s: %d of %d images are done already", self._output, self._total - left, self._total)
         if left or before is None:
-            figures = self._infer(left)
+            figures = self._infer()
         else:  # only names or labels have changed
             figures = Figures(
                 e2e=before.e2e,
                 interface=before.interface,
                 stages=before.stages,
+                by_device=before.by_device,
                 hygiene=before.hygiene,
                 restarts=before.restarts,
+                cluster=before.cluster,
             )
         return self._finish(figures, self._total - left)
 
@@ -146,29 +147,15 @@ class _Run:
             log.warning("%s: starting anew, since it differs in %s", self._output, _listed(self._parts.differences))
             self._parts.start_anew()
 
-    def _infer(self, left: int) -> Figures:
+    def _infer(self) -> Figures:
         """Do what is left, in parts."""
-        work, places = self._work, list(chain(*self._parts.holes(self._total)))
-        options = replace(work.options.pipeline, contents=True)
-        pipeline = Pipeline(self._session, make_decoder(work.spec.preprocess, work.options.preprocessing), options)
-        parts = _Committer(self._parts, self._columns, iter(places), self._session.batch_size)
-        with watch() as watched, draining(pipeline.stop), parts.committing():
-            for done, prediction in enumerate(pipeline.run(work.source.at(places)), start=1):
-                parts.add(prediction)
-                self._progress(f"infer {work.target.name}", self._total - left + done, self._total)
-        if self._parts.holes(self._total):
-            done = self._total - sum(map(len, self._parts.holes(self._total)))
+        figures = self._executor.infer(self._work, self._parts, self._columns, self._progress)
+        if holes := self._parts.holes(self._total):
+            done = self._total - sum(map(len, holes))
             raise StoppedError(
                 f"stopped; {done:,} of {self._total:,} images are done and kept in {self._output}: the same command goes on there"
             )
-        images, seconds = self._parts.spent
-        return Figures(
-            e2e=EndToEnd(throughput=images / seconds if seconds else 0.0, wall_s=seconds),
-            interface=pipeline.interface,
-            stages=pipeline.stages,
-            hygiene=watched.hygiene,
-            restarts=self._session.restarts,
-        )
+        return figures
 
     def _finish(self, figures: Figures, kept: int) -> InferResult:
         """Put the parts together, measure what fast preprocessing changed, and write the result."""
@@ -184,52 +171,15 @@ class _Run:
                         sample.take(row, image, top)
                     row += 1
                 writer.write(table)
-        checked = sample.compare(self._session, work.spec.preprocess) if sample is not None else None
+        checked = None
+        if sample is not None:
+            with self._executor.session() as session:
+                checked = sample.compare(session, work.spec.preprocess)
         result = describe_run(work, figures, bad, checked, kept=kept)
         (self._output / INFER_FILE).unlink(missing_ok=True)  # it must never stand beside another run's predictions
         self._parts.finish()
         result.write(self._output / INFER_FILE)
         return result
-
-
-class _Committer:
-    """Collects predictions and hands them over to the parts, a few seconds' worth of whole batches at a time."""
-
-    def __init__(self, parts: Parts, columns: pa.Schema, places: Iterator[int], batch: int) -> None:
-        self._parts, self._columns, self._places, self._batch = parts, columns, places, batch
-        self._rows: list[Prediction] = []
-        self._start = 0
-        self._since = perf_counter()
-
-    def add(self, prediction: Prediction) -> None:
-        """Take the prediction for the next place."""
-        place = next(self._places)
-        if place != self._start + len(self._rows):
-            self._commit(len(self._rows))
-        if not self._rows:
-            self._start = place
-        self._rows.append(prediction)
-        late = perf_counter() - self._since > _COMMIT_S or len(self._rows) >= _COMMIT_IMAGES
-        if late and len(self._rows) % self._batch == 0:
-            self._commit(len(self._rows))
-
-    @contextmanager
-    def committing(self) -> Iterator[None]:
-        """Commit what is left at the end; after an error, the whole batches of it."""
-        try:
-            yield
-        except BaseException:
-            with suppress(OutputError):  # the first error is the one to tell
-                self._commit(len(self._rows) - len(self._rows) % self._batch)
-            raise
-        self._commit(len(self._rows))
-
-    def _commit(self, count: int) -> None:
-        if not count:
-            return
-        now = perf_counter()
-        self._parts.commit(self._start, self._rows[:count], self._columns, now - self._since)
-        self._rows, self._since = [], now
 
 
 def _decisions(table: pa.Table) -> Iterator[tuple[str | None, int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from enum import StrEnum
 from typing import Annotated, Self
@@ -86,6 +88,12 @@ class Preprocess(Record):
         """Height and width before the crop, in pixels: floor(size / crop_pct), as timm computes it."""
         _, height, width = self.input_size
         return math.floor(height / self.crop_pct), math.floor(width / self.crop_pct)
+
+    @property
+    def pixels_digest(self) -> str:
+        """Tells apart what makes other pixels: size, crop and interpolation. Mean, std and channel order come after them."""
+        fields = self.model_dump(mode="json", include={"input_size", "crop_pct", "crop_mode", "interpolation"})
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def differences(self, other: Preprocess) -> list[str]:
         """Each field in which `other` differs, as `name: ours, theirs`."""

@@ -16,7 +16,7 @@ from .host import environment
 from .offline import OfflineModel
 from .pipeline import Pipeline, PipelineOptions
 from .progress import Progress, silent
-from .results import BadImage, EndToEnd, FastCheck, Hygiene, InferResult, Interface, StageStats, Target
+from .results import BadImage, DeviceStats, EndToEnd, FastCheck, Hygiene, InferResult, Interface, StageStats, Target
 from .spec import ModelSpec
 
 
@@ -95,6 +95,7 @@ def run_work(
         e2e=EndToEnd(throughput=len(work.source) / wall, wall_s=wall),
         interface=pipeline.interface,
         stages=pipeline.stages,
+        by_device=pipeline.devices,
         hygiene=watched.hygiene,
         restarts=session.restarts,
     )
@@ -109,8 +110,10 @@ class Figures:
     e2e: EndToEnd
     interface: Interface
     stages: tuple[StageStats, ...]
+    by_device: tuple[DeviceStats, ...]
     hygiene: Hygiene | None
     restarts: int | None
+    cluster: str | None = None
 
 
 def describe_run(
@@ -132,6 +135,8 @@ def describe_run(
         environment=environment(),
         hygiene=figures.hygiene,
         restarts=figures.restarts,
+        by_device=figures.by_device,
+        cluster=figures.cluster,
         preprocessing=work.options.preprocessing,
         fast_check=checked,
         calibrated_with=work.calibrated_with,

@@ -88,7 +88,7 @@ def labels(delicate: Path, place: Path) -> Path:
     with open_model(made) as session:
         for sample in open_source(place / "floor"):
             batch = np.empty((1, *csp.SIZE), np.float32)
-            decoder(sample, sample.path.read_bytes(), batch[0])
+            decoder(sample, sample.read(), batch[0])
             lines.append(f"{sample.key} {session.infer(batch).argmax()}\n")
     target = place / "labels.txt"
     target.write_text("".join(lines))

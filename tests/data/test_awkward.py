@@ -21,7 +21,7 @@ from PIL import Image
 
 from modelport.accuracy import INFER_FILE, PREDICTIONS_FILE
 from modelport.data import fast
-from modelport.data.decode import Decoder, read_bytes
+from modelport.data.decode import Decoder
 from modelport.data.fast import FastDecoder
 from modelport.data.labels import label_key
 from modelport.data.predictions import Predictions
@@ -30,6 +30,7 @@ from modelport.errors import DataError, FormatError
 from modelport.guide.info import write_jpg_info
 from modelport.inference import infer
 from modelport.job import run
+from modelport.origin import read_bytes
 from modelport.results import InferResult
 from modelport.spec import CropMode, Preprocess
 
@@ -111,8 +112,9 @@ def test_what_is_refused_is_refused_in_little_memory(folder):
     """A fresh process's largest memory over all bombs; one whole bomb would take more than this."""
     names = [os.fsdecode(entry.name) for entry in awkward.bombs()]
     code = (
-        "import json, re, sys; from pathlib import Path; from modelport.data.decode import Decoder, read_bytes\n"
-        "from modelport.spec import Preprocess; from modelport.errors import DataError; refused = 0\n"
+        "import json, re, sys; from pathlib import Path; from modelport.data.decode import Decoder\n"
+        "from modelport.origin import read_bytes; from modelport.spec import Preprocess\n"
+        "from modelport.errors import DataError; refused = 0\n"
         "for name in json.load(sys.stdin):\n"
         "    try: Decoder(Preprocess(input_size=(3, 64, 64))).pixels(read_bytes(Path(name)))\n"
         "    except DataError: refused += 1\n"

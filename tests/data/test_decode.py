@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modelport.data.decode import Decoder, open_image, read_bytes
+from modelport.data.decode import Decoder, open_image
 from modelport.data.resize import MAX_RESIZED_PIXELS
 from modelport.data.source import Sample
 from modelport.errors import DataError
+from modelport.origin import read_bytes
 from modelport.spec import ColorOrder, CropMode, Interpolation, Preprocess
 
 IMAGE = Sample("image.png", Path("image.png"))

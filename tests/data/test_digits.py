@@ -30,7 +30,7 @@ def test_every_scan_is_in_exactly_one_part(written):
     assert len(open_source(written / "train")) == 1797 - HELD_OUT
     images, _ = load_digits()
     stored = [
-        np.asarray(Image.open(sample.path)).tobytes()
+        np.asarray(Image.open(sample.origin)).tobytes()
         for part in ("train", "val")
         for sample in open_source(written / part)
     ]
@@ -43,7 +43,7 @@ def test_labels_belong_to_their_images(written, part):
     digit_of = {image.tobytes(): int(digit) for image, digit in zip(images, digits, strict=True)}
     source = open_source(written / part).labelled(read_labels(written / f"{part}_label.txt"))
     assert [sample.label for sample in source] == [
-        digit_of[np.asarray(Image.open(sample.path)).tobytes()] for sample in source
+        digit_of[np.asarray(Image.open(sample.origin)).tobytes()] for sample in source
     ]
     assert {sample.label for sample in source} == set(range(10))
 
@@ -64,8 +64,8 @@ def test_scans_are_enlarged_not_changed():
 
 def test_preprocess_neither_resizes_nor_crops(written):
     sample = open_source(written / "val").samples[0]
-    pixels = Decoder(PREPROCESS).pixels(sample.path.read_bytes())
-    np.testing.assert_array_equal(pixels, np.asarray(Image.open(sample.path).convert("RGB")))
+    pixels = Decoder(PREPROCESS).pixels(sample.read())
+    np.testing.assert_array_equal(pixels, np.asarray(Image.open(sample.origin).convert("RGB")))
 
 
 def test_a_complete_set_is_kept(written):
@@ -81,7 +81,7 @@ def test_an_interrupted_set_is_completed_the_same_way(written, monkeypatch, tmp_
     write_digits(tmp_path)
     for part in ("train", "val"):
         ours, theirs = open_source(tmp_path / part), open_source(written / part)
-        assert [s.path.read_bytes() for s in ours] == [s.path.read_bytes() for s in theirs]
+        assert [s.read() for s in ours] == [s.read() for s in theirs]
         assert read_labels(tmp_path / f"{part}_label.txt") == read_labels(written / f"{part}_label.txt")
 
 

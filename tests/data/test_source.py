@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from modelport.data.source import Sample, Source, natural_key, open_source
+from modelport.data.source import Sample, Source, open_source
+from modelport.data.sources.folder import natural_key
 from modelport.errors import DataError, FormatError
 
 
@@ -69,7 +70,7 @@ class TestClassFolders:
         folder = make_files(
             *(f"{name}/x.png" for name in ("n10", "n9", "Zebra", "apple", "b2", "B10", "a1b2", "a1b10"))
         )
-        ours = {sample.path.parent.name: sample.label for sample in open_source(folder)}
+        ours = {sample.origin.parent.name: sample.label for sample in open_source(folder)}
         assert ours == timm_data.create_dataset("", str(folder)).reader.class_to_idx
 
 
@@ -106,7 +107,7 @@ class TestInfo:
         (tmp_path / "lists" / "prep.info").write_text("0 ./images/a.bin 224 224\n")
         monkeypatch.chdir(tmp_path)
         (sample,) = open_source(tmp_path / "lists" / "prep.info")
-        assert sample.path.read_text() == "a.bin"
+        assert sample.origin.read_text() == "a.bin"
 
     def test_absolute_paths_and_paths_with_spaces(self, make_files, tmp_path):
         folder = make_files("my cat.jpg")
@@ -118,7 +119,7 @@ class TestInfo:
         (tmp_path / "a.info").write_bytes(b"0 images/a.bin 224 224\r\n\r\n1 images/b.bin 224 224\r\n")
         source = open_source(tmp_path / "a.info")
         assert keys(source) == ["a.bin", "b.bin"]
-        assert all(sample.path.exists() for sample in source)
+        assert all(sample.origin.exists() for sample in source)
 
     def test_a_listed_file_that_is_missing_stays_in_the_plan(self, tmp_path):
         """It is counted as a bad image when it is read; it is not dropped."""

@@ -178,12 +178,6 @@ def test_a_device_that_is_not_there_is_named_and_nothing_stays_open(ascend, comp
     assert not list(Path("/dev/shm").glob("modelport-*"))
 
 
-@pytest.mark.parametrize("engine", ["null", "onnxruntime"])
-def test_engines_of_the_processor_have_one_device(compiled, engine):
-    with pytest.raises(EngineUnavailableError, match="which is device 0; it has no device 1, 2"):
-        engines.open_model(compiled(engine), SessionOptions(devices=(0, 2, 1)))
-
-
 @pytest.mark.parametrize("devices", [(), (-1,), (0, 0)])
 def test_devices_are_different_numbers_from_0(devices):
     with pytest.raises(ValueError, match="devices must be different numbers from 0, at least one"):

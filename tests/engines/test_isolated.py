@@ -44,7 +44,17 @@ def batch_with(*killers: int) -> np.ndarray:
 
 
 def children() -> set[int]:
-    return {child.pid for child in psutil.Process().children(recursive=True)}
+    """Processes that this test has started; a Ray cluster of other tests has some, too."""
+    return {child.pid for child in psutil.Process().children(recursive=True)} - _others
+
+
+@pytest.fixture(autouse=True)
+def _look_who_is_there() -> None:
+    _others.clear()
+    _others.update(child.pid for child in psutil.Process().children(recursive=True))
+
+
+_others: set[int] = set()
 
 
 @pytest.mark.parametrize("engine", ["null", "onnxruntime", "openvino"])
@@ -61,6 +71,25 @@ def test_scores_are_the_same_to_the_bit(engine, compiled):
             for scores, wanted in zip(pool.map(session.infer, batches), expected, strict=True):
                 np.testing.assert_array_equal(scores, wanted)
         assert session.cpu_elsewhere_s > 0
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_each_of_several_devices_has_a_process_on_its_own_cores(model, monkeypatch):
+    options = SessionOptions(devices=(0, 1), isolation=Isolation())
+    monkeypatch.setenv(FAULT, f"infer-signal:{ABOVE}")
+    before = children()
+    with engines.open_model(model, options) as session:
+        first, second = (set(psutil.Process(pid).cpu_affinity()) for pid in children() - before)
+        assert {frozenset(first), frozenset(second)} == {frozenset(s.cores) for s in session.by_device.values()}
+        _, failed = session.infer_rows(batch_with(3), range(BATCH))
+        assert list(failed) == [3]
+        assert session.restarts == max(
+            device.restarts for device in session.by_device.values()
+        )  # only one of them died
+        scores, failed = session.infer_rows(models.images(BATCH), range(BATCH))
+        assert not failed
+        np.testing.assert_allclose(scores, models.null_scores(models.images(BATCH)), rtol=1e-5)
+    assert children() <= before
 
 
 def test_ascend_runs_isolated_as_well(ascend, compiled):

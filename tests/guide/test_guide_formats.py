@@ -193,8 +193,8 @@ class TestPrepareAndInfo:
         assert write_prepared(pictures, tmp_path / "prep", SMALL) == 2
         for sample in open_source(pictures):
             expected = np.empty(SMALL.input_size, np.float32)
-            Decoder(SMALL)(sample, sample.path.read_bytes(), expected)
-            written = np.fromfile(tmp_path / "prep" / f"{sample.path.stem}.bin", "<f4").reshape(SMALL.input_size)
+            Decoder(SMALL)(sample, sample.read(), expected)
+            written = np.fromfile(tmp_path / "prep" / f"{sample.origin.stem}.bin", "<f4").reshape(SMALL.input_size)
             np.testing.assert_array_equal(written, expected)
         assert write_bin_info(tmp_path / "prep", tmp_path / "bin.info", 6, 8) == 2
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from modelport import engines
-from modelport.data.decode import Decoder, read_bytes
+from modelport.data.decode import Decoder
 from modelport.data.source import open_source
 from modelport.engines.base import SessionOptions
 from modelport.errors import DataError, FormatError, InferenceError, OutputError
@@ -119,7 +119,7 @@ def test_real_images_are_the_batch(csp_model, tmp_path):
 
     (sample,) = open_source(tmp_path)
     expected = np.empty((3, 32, 32), np.float32)
-    Decoder(model.manifest.model.preprocess)(sample, read_bytes(sample.path), expected)
+    Decoder(model.manifest.model.preprocess)(sample, sample.read(), expected)
     np.testing.assert_array_equal(batch, np.stack([expected] * 2))  # one image, repeated
     options = ProfileOptions(rounds=1, warmup=1, peaks=False, images=tmp_path)
     assert profile(model, options=options).input == str(tmp_path)

@@ -21,6 +21,7 @@ _COMMANDS = {  # name: module in this package that defines `command`; in the ord
     "export": "export",
     "optimize": "optimize",
     "compile": "compile",
+    "pack": "pack",
     "infer": "infer",
     "evaluate": "evaluate",
     "forecast-fp16": "forecast_fp16",
@@ -29,6 +30,7 @@ _COMMANDS = {  # name: module in this package that defines `command`; in the ord
     "diff": "diff",
     "sweep": "sweep",
     "tune": "tune",
+    "plan": "plan",
     "guide": "guide",
     "doctor": "doctor",
 }
@@ -56,7 +58,7 @@ def cli(quiet: bool) -> None:
 
 
 _INTERRUPTED = (
-    "modelport: interrupted; nothing half-written was left behind. What run, infer, preprocess, sweep and tune had finished is "
+    "modelport: interrupted; nothing half-written was left behind. What run, infer, pack, preprocess, sweep and tune had finished is "
     "kept: the same command goes on there"
 )
 

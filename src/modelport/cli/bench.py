@@ -27,7 +27,7 @@ def command(
     """
     from ..engines.base import SessionOptions
     from ..measure.bench import bench
-    from ..report.rows import bench_table
+    from ..report.rows import bench_table, devices_table
 
     options = SessionOptions(streams=streams, threads=threads, devices=devices)
     with progress() as update:
@@ -35,4 +35,5 @@ def command(
     documents = [result.jsonable() for result in results]
     names = dict.fromkeys(result.name for result in results)
     tables = [bench_table([result for result in results if result.name == name], name) for name in names]
+    tables += [devices_table(result) for result in results]
     emit(documents[0] if len(documents) == 1 else documents, as_json, *tables)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .shared import PATH, PRECISIONS, emit, force_option, json_option, preprocess_options, read_preprocess
+from .shared import IMAGES, PATH, PRECISIONS, emit, force_option, json_option, preprocess_options, read_preprocess
 
 if TYPE_CHECKING:
     from ..calibration import Calibration
@@ -31,7 +31,7 @@ LOGS = ("debug", "info", "warning", "error", "null")
     help="Arithmetic; never another one silently. f32 if left out, fp16 for ascend.",
 )
 @click.option(
-    "--calibration", type=PATH, metavar="DIR", help="int8: images to calibrate with, not those of evaluation."
+    "--calibration", type=IMAGES, metavar="DIR", help="int8: images to calibrate with, not those of evaluation."
 )
 @click.option(
     "--calibration-samples",

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .shared import PATH, emit, force_option, json_option, preprocess_options, progress, read_preprocess
+from .shared import (
+    IMAGES,
+    IMAGES_HELP,
+    PATH,
+    emit,
+    force_option,
+    json_option,
+    preprocess_options,
+    progress,
+    read_preprocess,
+)
 
 if TYPE_CHECKING:
     from ..comparison.fix import FixOptions
@@ -20,9 +30,7 @@ HTML_FILE = "diff.html"
 @click.command()
 @click.argument("a")
 @click.argument("b")
-@click.option(
-    "--images", type=PATH, help="Folder, class subfolders, .info list, or one image; random noise if left out."
-)
+@click.option("--images", type=IMAGES, help=f"{IMAGES_HELP} Random noise if left out.")
 @click.option(
     "--limit", type=click.IntRange(min=1), default=16, show_default=True, help="Only the first N images for the layers."
 )
@@ -50,7 +58,9 @@ HTML_FILE = "diff.html"
     help="--fix: largest drop of top-1 on all images; without labels, largest % of changed decisions.",
 )
 @click.option("--labels", type=PATH, help="--fix: label file of the images.")
-@click.option("--calibration", type=PATH, metavar="DIR", help="--fix: images to calibrate with, not those of --images.")
+@click.option(
+    "--calibration", type=IMAGES, metavar="DIR", help="--fix: images to calibrate with, not those of --images."
+)
 @click.option(
     "--calibration-samples", "samples", type=click.IntRange(min=10), help="--fix: how many; as B was if left out."
 )

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .shared import PATH, emit, force_option, json_option, preprocess_options, progress, read_preprocess
+from .shared import (
+    IMAGES,
+    IMAGES_HELP,
+    PATH,
+    emit,
+    force_option,
+    json_option,
+    preprocess_options,
+    progress,
+    read_preprocess,
+)
 
 if TYPE_CHECKING:
     from ..measure.fp16 import Fp16Forecast
@@ -16,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("onnx", type=PATH)
-@click.option("--images", type=PATH, required=True, help="Folder, class subfolders, .info list, or one image.")
+@click.option("--images", type=IMAGES, required=True, help=IMAGES_HELP)
 @click.option(
     "--labels", type=PATH, help="Label file, `name class` per line; without labels, only decisions are compared."
 )

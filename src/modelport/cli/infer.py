@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from .shared import PATH, emit, force_option, json_option, progress, session_options
+from .shared import (
+    IMAGES,
+    IMAGES_HELP,
+    PATH,
+    cluster_options,
+    emit,
+    force_option,
+    json_option,
+    progress,
+    session_options,
+)
 
 if TYPE_CHECKING:
+    from ..cluster.connection import ClusterOptions
     from ..results import FastCheck, InferResult
     from ..resumable import Existing
 
 
 @click.command()
 @click.argument("model", type=PATH)
-@click.option("--images", type=PATH, required=True, help="Folder, class subfolders, .info list, or one image.")
+@click.option("--images", type=IMAGES, required=True, help=IMAGES_HELP)
 @click.option("--labels", type=PATH, help="Label file, `name class` per line; kept in the predictions.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N images.")
 @click.option("--scores", is_flag=True, help="Keep all scores, not only the highest five.")
@@ -35,7 +47,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="fast: crop while resizing; how near it came is measured on a sample and told.",
 )
-@click.option("--decoders", type=click.IntRange(min=1), help="Threads that decode; all cores if left out.")
+@click.option(
+    "--decoders", type=click.IntRange(min=1), help="Threads that decode (in each actor); all cores if left out."
+)
 @session_options
 @click.option(
     "--isolate",
@@ -48,6 +62,7 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="With --isolate: a batch that takes longer hangs; 60 if left out.",
 )
+@cluster_options
 @click.option("-o", "--output", type=PATH, required=True, help="Directory for predictions.parquet and infer.json.")
 @force_option
 @json_option
@@ -55,7 +70,7 @@ def command(
     model: Path, images: Path, labels: Path | None, limit: int | None, scores: bool, on_bad_image: str,
     preprocessing: Literal["exact", "fast"], decoders: int | None,
     streams: int | None, threads: int | None, devices: tuple[int, ...], isolate: bool, batch_timeout: float | None,
-    output: Path, force: bool, as_json: bool,
+    cluster: ClusterOptions | None, output: Path, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Classify images with an offline model.
 
@@ -66,7 +81,7 @@ def command(
     from ..host import usable_cores
     from ..inference import infer
     from ..pipeline import PipelineOptions
-    from ..report.rows import Table, stages
+    from ..report.rows import Table, devices_table, stages
     from ..work import InferOptions
 
     if batch_timeout and not isolate:
@@ -82,14 +97,19 @@ def command(
         ),
         preprocessing=preprocessing,
     )
+    if cluster is not None:
+        cluster = replace(cluster, decoders=decoders)
     with progress() as update:
         existing: Existing = "replace" if force else "refuse"
-        result = infer(model, images, output, labels=labels, options=options, existing=existing, progress=update)
+        result = infer(
+            model, images, output, labels=labels, options=options, cluster=cluster, existing=existing, progress=update
+        )
     rows = [
         ("images", f"{result.images:,}, {result.failures:,} could not be classified" + _kept(result)),
         ("end to end", f"{result.e2e.throughput:,.1f} img/s in {result.e2e.wall_s:.2f} s"),
         ("interface", f"{result.interface.throughput:,.1f} img/s while the engine was executing"),
         ("limited by", _limit(result)),
+        *([("cluster", result.cluster)] if result.cluster else []),
         *([("preprocessing", _fast(result.fast_check))] if result.preprocessing == "fast" else []),
         ("predictions", str(output)),
     ]
@@ -97,7 +117,8 @@ def command(
         "Images that could not be classified", ("image", "reason"), [(b.key, b.reason) for b in result.bad_images[:20]]
     )
     summary = Table(f"{result.name}, runs in {result.executed_precision}, batch {result.batch_size}", ("", ""), rows)
-    emit(result.jsonable(), as_json, summary, stages(result, "Stages"), bad if bad.rows else None)
+    tables = summary, stages(result, "Stages"), devices_table(result), bad if bad.rows else None
+    emit(result.jsonable(), as_json, *tables)
 
 
 def _limit(result: InferResult) -> str:

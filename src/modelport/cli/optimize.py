@@ -7,7 +7,17 @@ from typing import Any
 
 import click
 
-from .shared import PATH, PRECISIONS, emit, force_option, json_option, preprocess_options, progress, read_preprocess
+from .shared import (
+    IMAGES,
+    PATH,
+    PRECISIONS,
+    emit,
+    force_option,
+    json_option,
+    preprocess_options,
+    progress,
+    read_preprocess,
+)
 
 
 def _passes(_: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -64,7 +74,7 @@ def _passes(_: click.Context, parameter: click.Parameter, value: str | None) -> 
     metavar="PERCENT",
     help="Smallest gain that is kept.",
 )
-@click.option("--images", type=PATH, help="Prove on these too, not only on noise: folder, .info list, or one image.")
+@click.option("--images", type=IMAGES, help="Prove on these too, not only on noise: folder, .info list, or one image.")
 @click.option("--num-classes", type=click.IntRange(min=1), help="For an ONNX file that does not say.")
 @preprocess_options
 @click.option("-o", "--output", type=PATH, required=True, help="ONNX file; OUTPUT.optimization.json is put beside it.")

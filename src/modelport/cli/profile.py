@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .shared import PATH, emit, force_option, json_option, progress
+from .shared import IMAGES, PATH, emit, force_option, json_option, progress
 
 HTML_FILE = "profile.html"
 
@@ -19,7 +19,7 @@ HTML_FILE = "profile.html"
 @click.option(
     "--warmup", type=click.IntRange(min=1), default=3, show_default=True, help="Before each block of them, not counted."
 )
-@click.option("--images", type=PATH, help="The first images here make the batch; random input if left out.")
+@click.option("--images", type=IMAGES, help="The first images here make the batch; random input if left out.")
 @click.option("--threads", type=click.IntRange(min=1), help="Cores in all; the engine's choice if left out.")
 @click.option("--peaks/--no-peaks", default=True, help="Measure what the machine can do, for each operator's limit.")
 @click.option(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from .shared import PATH, emit, force_option, json_option, progress
+from .shared import PATH, cluster_options, emit, force_option, json_option, progress
+
+if TYPE_CHECKING:
+    from ..cluster.connection import ClusterOptions
 
 GATE_FAILED = 3
 
@@ -22,6 +26,7 @@ GATE_FAILED = 3
     multiple=True,
     help="Override a value of the recipe, such as performance.rounds=5.",
 )
+@cluster_options
 @force_option
 @json_option
 @click.pass_context
@@ -31,6 +36,7 @@ def command(
     out: Path,
     limit: int | None,
     settings: tuple[str, ...],
+    cluster: ClusterOptions | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -46,7 +52,7 @@ def command(
     if limit is not None:
         overrides["data.limit"] = limit
     with progress() as update:
-        result = run(recipe, out, overrides=overrides, force=force, progress=update)
+        result = run(recipe, out, overrides=overrides, cluster=cluster, force=force, progress=update)
     emit(result.jsonable(), as_json, rows.summary(result), rows.three_speeds(result), rows.gates(result))
     if not as_json:
         click.echo(f"\n{rows.verdict(result)}\nReport: {out / HTML_FILE}")

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,22 +27,38 @@ F = TypeVar("F", bound=Callable[..., Any])
 PRECISIONS = ("f32", "bf16", "fp16", "int8")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 PATH = click.Path(path_type=Path)
+IMAGES_HELP = "Folder, class subfolders, .info or .txt list, tar or Parquet shards, a URL of these, or one image."
 _BAR_AFTER_S = 1.0
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 force_option = click.option("--force", is_flag=True, help="Replace existing output of the same kind.")
 
 
+class _Images(click.ParamType):
+    """Where images are: a URL stays as it is written, all else is a path."""
+
+    name = "images"
+
+    def convert(self, value: Any, *_: Any) -> Path | str:
+        from ..origin import location
+
+        return location(value)
+
+
+IMAGES = _Images()
+
+
 def session_options(command: F) -> F:
-    """--streams, --threads and --device."""
+    """--streams, --threads and --devices."""
     command = click.option(
+        "--devices",
         "--device",
         "devices",
         callback=device_numbers,
         default="0",
         show_default=True,
         metavar="N,N…",
-        help="Devices of an accelerator, used together.",
+        help="Devices of an accelerator, or as many equal parts of the processor's cores: a session on each, fed from one queue.",
     )(command)
     command = click.option(
         "--threads", type=click.IntRange(min=1), help="Cores in all; the engine's choice if left out."
@@ -51,6 +68,62 @@ def session_options(command: F) -> F:
         type=click.IntRange(min=1),
         help="Batches run at once on each device; if left out, infer runs one on each core and bench one in all.",
     )(command)
+
+
+def cluster_options(command: F) -> F:
+    """--on and what goes with it; the command gets them as `cluster`, None where the work is done here."""
+
+    @wraps(command)
+    def with_cluster(
+        *args: Any,
+        on: str,
+        address: str | None,
+        actors: int | None,
+        actor_cores: int | None,
+        actor_gpus: int,
+        shard_images: int,
+        **rest: Any,
+    ) -> Any:
+        from ..cluster.connection import ClusterOptions
+
+        given = {"--address": address, "--actors": actors, "--actor-cores": actor_cores, "--actor-gpus": actor_gpus}
+        if on == "here" and (named := [name for name, value in given.items() if value]):
+            raise click.UsageError(f"{named[0]} is for --on ray")
+        cluster = ClusterOptions(address=address, actors=actors, cores=actor_cores, gpus=actor_gpus, shard=shard_images)
+        return command(*args, cluster=cluster if on == "ray" else None, **rest)
+
+    for option in reversed(
+        (
+            click.option(
+                "--on",
+                type=click.Choice(["here", "ray"]),
+                default="here",
+                show_default=True,
+                help="ray: shards of the images go to actors of a Ray cluster; the predictions are the same.",
+            ),
+            click.option(
+                "--address",
+                metavar="HOST:PORT",
+                help="Head of the Ray cluster; left out, RAY_ADDRESS, or a cluster on this machine for this run.",
+            ),
+            click.option("--actors", type=click.IntRange(min=1), help="How many; as many as fit if left out."),
+            click.option(
+                "--actor-cores",
+                type=click.IntRange(min=1),
+                help="Cores of each; those of the smallest node if left out.",
+            ),
+            click.option("--actor-gpus", type=click.IntRange(min=0), default=0, help="GPUs of each."),
+            click.option(
+                "--shard-images",
+                type=click.IntRange(min=1),
+                default=1024,
+                show_default=True,
+                help="Images that are committed together, at most.",
+            ),
+        )
+    ):
+        with_cluster = option(with_cluster)
+    return with_cluster  # type: ignore[return-value]
 
 
 def device_numbers(_: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:

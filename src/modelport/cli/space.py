@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..natural import natural
-from .shared import PATH, PRECISIONS, preprocess_options, read_preprocess
+from .shared import IMAGES, PRECISIONS, preprocess_options, read_preprocess
 
 if TYPE_CHECKING:
     from ..measure.sweep import SweepSpace
@@ -81,7 +81,7 @@ def space_options(command: F) -> F:
                          help="uint8: the model normalises pixels itself."),
             click.option("--resolutions", callback=_list(_number), metavar="PX,PX",
                          help="Heights and widths of the input; for an ONNX file with a dynamic height and width."),
-            click.option("--calibration", type=PATH, metavar="DIR", help="Images for int8, not those of evaluation."),
+            click.option("--calibration", type=IMAGES, metavar="DIR", help="Images for int8, not those of evaluation."),
             click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True,
                          help="Trials of each configuration, interleaved."),
             click.option("--seconds", type=seconds, default=2.0, show_default=True, help="How long a trial measures."),

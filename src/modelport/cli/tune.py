@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .shared import PATH, emit, force_option, json_option, progress
+from .shared import IMAGES, IMAGES_HELP, PATH, emit, force_option, json_option, progress
 from .space import read_model_flags, read_settings, read_space, space_options
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def _goal(_: click.Context, parameter: click.Parameter, value: str) -> Goal:
 
 @click.command()
 @click.argument("onnx", type=PATH)
-@click.option("--images", type=PATH, required=True, help="Folder, class subfolders, .info list, or one image.")
+@click.option("--images", type=IMAGES, required=True, help=IMAGES_HELP)
 @click.option(
     "--labels", type=PATH, help="Label file, `name class` per line; without labels, decisions are compared with f32."
 )

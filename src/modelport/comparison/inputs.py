@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.decode import Decoder, read_bytes
+from ..data.decode import Decoder
 from ..data.source import RAW_SUFFIX, Sample, Source, open_source
 from ..errors import DataError
 from ..spec import Preprocess
@@ -83,14 +83,14 @@ def _noise(decoder: Decoder, seed: int) -> Batch:
 
 def _decode(decoder: Decoder, sample: Sample) -> Batch:
     try:
-        data = read_bytes(sample.path)
-        if sample.path.suffix.lower() == RAW_SUFFIX:
+        data = sample.read()
+        if sample.suffix == RAW_SUFFIX:
             floats = np.empty(decoder.shape, np.float32)
             decoder(sample, data, floats)
             return Batch(floats, None)
-        return _normalised(decoder, decoder.pixels(data))
+        return _normalised(decoder, decoder.pixels_of(sample, data))
     except DataError as error:
-        raise DataError(f"{sample.path}: {error}; take it out of the images") from error
+        raise DataError(f"{sample.origin}: {error}; take it out of the images") from error
 
 
 def _normalised(decoder: Decoder, pixels: np.ndarray) -> Batch:

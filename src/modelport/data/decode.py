@@ -7,10 +7,8 @@ result does not differ from torchvision's.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import warnings
-from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -18,11 +16,10 @@ from PIL import Image
 
 from .. import limits
 from ..errors import DataError
-from ..files import read_regular
 from ..printable import printable
 from ..spec import ColorOrder, Preprocess
 from .resize import fit_exact
-from .source import RAW_SUFFIX, Sample
+from .source import PIXELS_SUFFIX, RAW_SUFFIX, Sample
 
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # MPO files open as JPEG
 _SCAN = b"\xff\xda"  # JPEG's marker of a scan; compressed pixels never hold it
@@ -56,10 +53,22 @@ class Decoder:
         Raises:
             DataError: the bytes are no image, a truncated one, or one too large to be decoded safely.
         """
-        if sample.path.suffix.lower() == RAW_SUFFIX:
+        if sample.suffix == RAW_SUFFIX:
             self._raw(data, out)
         else:
-            self.place(self.pixels(data), out)
+            self.place(self.pixels_of(sample, data), out)
+
+    def pixels_of(self, sample: Sample, data: bytes) -> np.ndarray:
+        """The sample's pixels as `pixels` gives them; of a sample that is pixels already, these."""
+        if not sample.suffix.startswith(PIXELS_SUFFIX):
+            return self.pixels(data)
+        require_pixels_for(sample, self.preprocess)
+        channels, height, width = self.shape
+        if len(data) != channels * height * width:
+            raise DataError(
+                f"holds {len(data)} bytes; {height}x{width}x{channels} pixels have {channels * height * width}"
+            )
+        return np.frombuffer(data, np.uint8).reshape((height, width, channels) if channels > 1 else (height, width))
 
     def pixels(self, data: bytes) -> np.ndarray:
         """Decode, resize and crop to uint8, height x width (x 3 for colour), in RGB order."""
@@ -127,20 +136,15 @@ class _QuietPillow:
 _quiet_pillow = _QuietPillow()
 
 
-def read_bytes(path: Path) -> bytes:
-    """A file's bytes, with a DataError where it cannot be read, is no file, or is larger than any image that is decoded."""
-    try:
-        return read_regular(path, limits.IMAGE_BYTES)
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror or error}") from error
-
-
-def content(path: Path) -> bytes | None:
-    """sha256 of a file's bytes; None where it cannot be read."""
-    try:
-        return hashlib.sha256(read_bytes(path)).digest()
-    except DataError:
-        return None
+def require_pixels_for(sample: Sample, preprocess: Preprocess) -> None:
+    """Raise DataError where a sample is pixels that were resized and cropped in another way than this."""
+    made = sample.suffix.removeprefix(PIXELS_SUFFIX)
+    if sample.suffix.startswith(PIXELS_SUFFIX) and made != preprocess.pixels_digest:
+        size = "x".join(map(str, preprocess.input_size))
+        raise DataError(
+            f"{sample.origin}: these pixels were made with another preprocessing (digest {made}) than the model's ({size}, "
+            f"{preprocess.interpolation}, crop {preprocess.crop_pct:g}, digest {preprocess.pixels_digest}); pack with the model's"
+        )
 
 
 def open_image(data: bytes) -> Image.Image:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from bisect import insort
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,7 +26,6 @@ from .. import files
 from ..errors import FormatError
 from ..journal import JournalFile, open_journal
 from ..schema import JSON_ERRORS, Record
-from .decode import content
 from .predictions import Prediction, as_table
 from .source import Source
 
@@ -90,13 +90,14 @@ class Parts:
     """One output directory's parts; `open_parts` makes it.
 
     Attributes:
+        home: the directory that the parts' files lie in.
         kept: what is done, in order, without overlap; after `take_up`.
         differences: names of what the earlier run's predictions depended on that is another now; it is all done anew then.
         complete: whether an earlier run had come to its end.
     """
 
     def __init__(self, directory: Path, journal: JournalFile, subject: Subject, finished: Path) -> None:
-        self._home, self._journal, self._subject, self._finished = directory / DIRECTORY, journal, subject, finished
+        self.home, self._journal, self._subject, self._finished = directory / DIRECTORY, journal, subject, finished
         self.kept: list[Kept] = []
         before, self._lines = _read(journal)
         self.differences = before.differences(subject) if before else []
@@ -141,7 +142,7 @@ class Parts:
         if changed := [source.samples[place].key for place in covered if place not in known]:
             log.info(
                 "%s: %d images have changed since; their batches are done again (first: %s)",
-                self._home.parent, len(changed), changed[0],
+                self.home.parent, len(changed), changed[0],
             )  # fmt: skip
         self.kept = _runs(true, batch, total)
 
@@ -150,7 +151,7 @@ class Parts:
         found = [_Store(self._finished, 0, _recorded(self._finished))] if self._finished_is_listed() else []
         for line in self._lines:
             if isinstance(line, Part):
-                path = self._home / line.file
+                path = self.home / line.file
                 if os.path.isfile(path) and files.digest(path) == line.sha256:  # a name may be too long for a path
                     found.append(_Store(path, line.start, _recorded(path)))
         return found
@@ -167,15 +168,15 @@ class Parts:
 
     def commit(self, start: int, predictions: list[Prediction], columns: pa.Schema, seconds: float) -> None:
         """Predictions of the images from place `start` on; on return they are done for good."""
-        path = self._home / f"{start:012d}-{len(predictions)}.parquet"
-        with files.atomic_path(path) as temporary:
-            pq.write_table(as_table(predictions, columns), temporary, compression="zstd")
-        part = Part(
-            start=start, images=len(predictions), file=path.name, sha256=files.digest(path), seconds=round(seconds, 6)
-        )
+        path = self.home / f"{start:012d}-{len(predictions)}.parquet"
+        digest = write_part(path, predictions, columns)
+        self.adopt(Part(start=start, images=len(predictions), file=path.name, sha256=digest, seconds=round(seconds, 6)))
+
+    def adopt(self, part: Part) -> None:
+        """List a part whose file is in its place, whoever wrote it; on return it is done for good."""
         self._add(part)
-        self.kept.append(Kept(path, 0, start, start + len(predictions)))
-        self.kept.sort(key=lambda kept: kept.start)
+        kept = Kept(self.home / part.file, 0, part.start, part.start + part.images)
+        insort(self.kept, kept, key=lambda kept: kept.start)
 
     def names_hold(self, source: Source) -> bool:
         """Whether the finished predictions are of these images, under these names and labels."""
@@ -187,7 +188,7 @@ class Parts:
     def tables(self, source: Source) -> Iterator[pa.Table]:
         """All that is kept, in order, under the names and labels that the images have now."""
         for kept in self.kept:
-            table = pq.read_table(kept.path).slice(kept.row, kept.stop - kept.start)
+            table = _read_part(kept.path).slice(kept.row, kept.stop - kept.start)
             samples = source.samples[kept.start : kept.stop]
             for name, values in (("key", [s.key for s in samples]), ("label", [s.label for s in samples])):
                 field = table.schema.field(name)
@@ -197,7 +198,7 @@ class Parts:
     @property
     def whole(self) -> Path:
         """Where all predictions are to be put together, before `finish` moves them to their place."""
-        return self._home / "whole.parquet"
+        return self.home / "whole.parquet"
 
     def finish(self) -> None:
         """Put the whole predictions in their place. The parts are not needed any more."""
@@ -210,13 +211,21 @@ class Parts:
         self.complete = True
 
     def _remove_files(self) -> None:
-        for path in self._home.iterdir():
+        """All but the journal, with what a killed run, or an actor of one, left unlisted."""
+        for path in self.home.iterdir():
             if path != self._journal.path:
-                path.unlink()
+                path.unlink(missing_ok=True)
 
     def _add(self, line: Part | Finished) -> None:
         self._journal.append(line.model_dump_json())
         self._lines.append(line)
+
+
+def write_part(path: Path, predictions: list[Prediction], columns: pa.Schema) -> str:
+    """Make predictions durable in a file that is whole or not there, and return its sha256."""
+    with files.atomic_path(path) as temporary:
+        pq.write_table(as_table(predictions, columns), temporary, compression="zstd")
+    return files.digest(path)
 
 
 @contextmanager
@@ -258,6 +267,16 @@ def _line(value: object, where: str) -> Part | Finished:
     return part
 
 
+def _read_part(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise FormatError(
+            f"{path}: was written and cannot be read any more ({str(error).splitlines()[0]}); run the same command again: only "
+            "what was in it is done again"
+        ) from error
+
+
 def _recorded(path: Path) -> list[bytes | None]:
     """What the image file of each row contained; nothing where the file does not say."""
     try:
@@ -269,7 +288,7 @@ def _recorded(path: Path) -> list[bytes | None]:
 def _contents(source: Source, places: list[int]) -> list[bytes | None]:
     """What the images' files contain now."""
     with ThreadPoolExecutor(_READERS) as pool:
-        return list(pool.map(lambda place: content(source.samples[place].path), places))
+        return list(pool.map(lambda place: source.samples[place].content(), places))
 
 
 def _runs(true: dict[int, tuple[Path, int]], batch: int, total: int) -> list[Kept]:

@@ -66,46 +66,109 @@ class Predictions:
         Raises:
             FormatError: it is missing or no predictions file.
         """
-        try:
+        with _reading(path):
             table = pq.read_table(path)
-            classes = _checked(table)
+            classes = _checked(table.schema)
+            _refuse_nameless(table["key"])
             errors = table["error"].to_pylist()
             good = np.array([error is None for error in errors], dtype=bool)
-            top = np.full((len(good), TOP), -1, dtype=np.int32)
-            found = _rows(table["top"], int(good.sum()))
-            top[good, : found.shape[1]] = found
+            top = _top(table["top"].combine_chunks(), good)
             scores = None
             if "scores" in table.column_names:
                 # Takes no memory, whatever number of classes the file promises.
                 scores = np.broadcast_to(np.float32(np.nan), (len(good), classes))
                 if good.any():
-                    rows = _rows(table["scores"], int(good.sum())).reshape(-1, classes)
+                    rows = _rows(table["scores"].combine_chunks(), int(good.sum())).reshape(-1, classes)
                     scores = np.full((len(good), classes), np.nan, dtype=np.float32)
                     scores[good] = rows
             return cls(table["key"].to_pylist(), table["label"].to_pylist(), top, errors, scores)
-        except FileNotFoundError as error:
-            raise FormatError(f"{path}: no such file; `modelport infer` writes it") from error
-        except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise FormatError(f"{path}: is not a predictions file: {reason}") from error
+
+    @property
+    def decisions(self) -> Decisions:
+        """What counting needs of them."""
+        labels = np.array([-1 if label is None else label for label in self.labels], dtype=np.int64)
+        failed = np.array([error is not None for error in self.errors], dtype=bool)
+        return Decisions(self.keys, labels, self.top, failed)
 
 
-def _checked(table: pa.Table) -> int:
-    """Width of the model's output that a table's metadata tells, after comparing its columns with ours."""
-    classes = int((table.schema.metadata or {})[b"classes"])
-    wanted = schema(classes, all_scores="scores" in table.column_names)
+def _checked(found: pa.Schema) -> int:
+    """Width of the model's output that a file's metadata tells, after comparing its columns with ours."""
+    classes = int((found.metadata or {})[b"classes"])
+    wanted = schema(classes, all_scores="scores" in found.names)
     for name in set(wanted.names) - {"sha256"}:  # earlier files lack it
-        found = table.schema.field(name).type
-        if found != wanted.field(name).type:
-            raise ValueError(f"column {name} is {found}, expected {wanted.field(name).type}")
-    if table["key"].null_count:
-        raise ValueError("an image has no name")
+        if found.field(name).type != wanted.field(name).type:
+            raise ValueError(f"column {name} is {found.field(name).type}, expected {wanted.field(name).type}")
     return classes
 
 
-def _rows(column: pa.ChunkedArray, count: int) -> np.ndarray:
+def _refuse_nameless(keys: pa.ChunkedArray | pa.Array) -> None:
+    if keys.null_count:
+        raise ValueError("an image has no name")
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """Some predictions' first classes, for counting.
+
+    Attributes:
+        keys: image names.
+        labels: their classes, -1 where unknown.
+        top: class indices, N x 5, highest score first, -1 where there is none.
+        failed: which images could not be classified.
+    """
+
+    keys: list[str]
+    labels: np.ndarray
+    top: np.ndarray
+    failed: np.ndarray
+
+
+def read_decisions(path: Path, rows: int = 1 << 16) -> Iterator[Decisions]:
+    """Read a predictions file, some thousand decisions at a time.
+
+    Raises:
+        FormatError: it is missing or no predictions file.
+    """
+    with _reading(path), pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(rows, columns=["key", "label", "top", "error"]):
+            _refuse_nameless(batch["key"])
+            good = batch["error"].is_null().to_numpy(zero_copy_only=False)
+            labels = batch["label"].fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+            yield Decisions(batch["key"].to_pylist(), labels, _top(batch["top"], good), ~good)
+
+
+def classes_of(path: Path) -> int:
+    """How many classes the model of a predictions file has.
+
+    Raises:
+        FormatError: it is missing or no predictions file.
+    """
+    with _reading(path):
+        return _checked(pq.read_schema(path))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FormatError(f"{path}: no such file; `modelport infer` writes it") from error
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FormatError(f"{path}: is not a predictions file: {reason}") from error
+
+
+def _top(column: pa.Array, good: np.ndarray) -> np.ndarray:
+    """First classes, N x 5; -1 in rows that are not good and beyond the model's classes."""
+    top = np.full((len(good), TOP), -1, dtype=np.int32)
+    found = _rows(column, int(good.sum()))
+    top[good, : found.shape[1]] = found
+    return top
+
+
+def _rows(column: pa.Array, count: int) -> np.ndarray:
     """The non-empty lists of a column as a 2-D array; they are all of one length."""
-    return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(count, -1 if count else 0)
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(count, -1 if count else 0)
 
 
 def schema(classes: int, *, all_scores: bool) -> pa.Schema:

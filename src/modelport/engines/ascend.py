@@ -80,20 +80,20 @@ class AscendEngine(Engine):
     def _open(self, model: OfflineModel, options: SessionOptions) -> Session:
         devices: list[Device] = []
         try:
-            for _ in range(options.streams):  # 0 1 2 3 0 1 2 3: neighbours in the queue are different chips
-                devices += [Device(number, model.file(_OM), model.manifest.input) for number in options.devices]
+            for _ in range(options.streams):
+                devices.append(Device(options.devices[0], model.file(_OM), model.manifest.input))
             for device in devices:  # all load at once
                 device.wait_until_ready(model)
         except BaseException:
             for device in devices:
                 device.close()
             raise
-        _logger.debug("%s: opened by %s on devices %s", model.path, devices[0].runtime, options.devices)
+        _logger.debug("%s: opened by %s on device %s", model.path, devices[0].runtime, options.devices[0])
         return AscendSession(model, devices)
 
 
 class AscendSession(Session):
-    """One process per device and stream, handed out to the calling threads."""
+    """A device, by one process for each stream, handed out to the calling threads."""
 
     def __init__(self, model: OfflineModel, devices: list[Device]) -> None:
         super().__init__(str(model.path), model.tensors, len(devices))

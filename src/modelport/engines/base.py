@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Literal, Self
@@ -66,7 +67,7 @@ class Isolation:
 
     Attributes:
         batch_timeout: seconds after which a batch without an answer hangs.
-        restarts: how often the engine is started again before the run ends.
+        restarts: how often the engine is started again, on each device, before the run ends.
     """
 
     batch_timeout: float = BATCH_TIMEOUT_S
@@ -86,7 +87,9 @@ class SessionOptions:
     Attributes:
         streams: batches at once on each device; None leaves it to who opens the session, and is 1 where nobody says more.
         threads: cores in all; None is the engine's choice.
-        devices: numbers of the accelerators; the processor of this machine is device 0.
+        devices: numbers of the accelerators; of the processor of this machine, parts of its cores: 0 alone is all of them, 0 and
+            1 are halves.
+        cores: numbers of the processor cores that it is to keep to; empty where it may use all.
         profile: so that `Session.profile` can be called; one stream on one device only.
         isolation: run in a process of its own; None runs in this one. It changes no score.
     """
@@ -94,6 +97,7 @@ class SessionOptions:
     streams: int | None = None
     threads: int | None = None
     devices: tuple[int, ...] = (0,)
+    cores: tuple[int, ...] = ()
     profile: bool = False
     isolation: Isolation | None = None
 
@@ -178,8 +182,15 @@ class Session(ABC):
         self.input, self.output = tensors
         self.slots = slots
         self.counting = False
+        self.device = "0"
+        self.cores: tuple[int, ...] = ()  # that callers' threads are to keep to; empty where all will do
         self._dtype = np.dtype(self.input.dtype)
         self._closed = False
+
+    @property
+    def by_device(self) -> dict[str, Session]:
+        """The sessions that it is made of, by the name of their device: itself, unless there are several devices."""
+        return {self.device: self}
 
     @property
     def batch_size(self) -> int:
@@ -345,28 +356,30 @@ class Engine(ABC):
 
     @abstractmethod
     def _open(self, model: OfflineModel, options: SessionOptions) -> Session:
-        """Open a model whose version and host have been checked."""
+        """Open a model whose version and host have been checked, on one device."""
 
     def open(self, model: OfflineModel, options: SessionOptions) -> Session:
-        """Open an offline model.
+        """Open an offline model, on each device that is asked for.
 
         Raises:
-            EngineUnavailableError: the runtime is missing, is another version, or this is another kind of processor.
+            EngineUnavailableError: the runtime is missing, is another version, or this is another kind of processor, or one with
+                fewer cores than devices.
             InferenceError: operators are to be timed, and the engine has no counters; or its runtime refused the model.
         """
-        if options.isolation:
-            from .isolated import IsolatedSession  # which is a Session
+        from .devices import open_each, split_cores
+        from .isolated import IsolatedSession  # both are Sessions
 
-            return IsolatedSession(model, options)
+        options = options.with_streams(1)
+        if self.accelerator:
+            parts = [replace(options, devices=(number,)) for number in options.devices]
+        else:
+            parts = split_cores(self.title, options)
+        if options.isolation:  # the child opens the model and checks what is checked here
+            return open_each(partial(IsolatedSession, model), parts, at_once=self.accelerator)
         if options.profile and not self.counters:
             raise InferenceError(
                 f"{model.path}: {self.title} has no operator counters; compile it for an engine that has (openvino, "
                 "onnxruntime), or give `modelport profile` the op_summary CSV of the device's own profiler"
-            )
-        if not self.accelerator and options.devices != (0,):
-            raise EngineUnavailableError(
-                f"{self.title} runs on this machine's processor, which is device 0; "
-                f"it has no device {', '.join(map(str, sorted(set(options.devices) - {0})))}"
             )
         manifest, installed = model.manifest, self.running_version()
         if installed != manifest.engine.version and UNKNOWN_VERSION not in (installed, manifest.engine.version):
@@ -383,7 +396,7 @@ class Engine(ABC):
                     f"{model.path}: was compiled on another processor ({manifest.host.cpu}, {manifest.host.machine}) "
                     f"than this one ({here.cpu}), {reason}; compile it here"
                 )
-        session = self._open(model, options.with_streams(1))
+        session = open_each(partial(self._open, model), parts, at_once=self.accelerator)
         session.counting = options.profile
         return session
 

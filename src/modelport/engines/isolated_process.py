@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import child
 from ..errors import EngineDiedError, EngineUnavailableError
+from ..host import pinned
 from ..offline import OfflineModel
 from .base import SessionOptions
 from .shared_memory import map_slots, shared_file, slot_bytes
@@ -78,18 +79,19 @@ class EngineProcess:
                 "model": str(model.path.resolve()),
                 "streams": options.streams,
                 "threads": options.threads,
-                "devices": options.devices,
+                "devices": (0,) if options.cores else options.devices,  # it is kept to them, and they are all it sees
                 "memory": memory.fileno(),
                 "pipes": [pipe.fileno() for pipe in theirs],
             }
-            self._process = subprocess.Popen(
-                [*child.command(_WORKER), json.dumps(request)],
-                stdin=subprocess.DEVNULL,
-                stdout=self._errors,
-                stderr=self._errors,
-                pass_fds=[memory.fileno(), *request["pipes"]],
-                start_new_session=True,  # Ctrl-C is for us: batches on their way are still answered
-            )
+            with pinned(options.cores):
+                self._process = subprocess.Popen(
+                    [*child.command(_WORKER), json.dumps(request)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._errors,
+                    stderr=self._errors,
+                    pass_fds=[memory.fileno(), *request["pipes"]],
+                    start_new_session=True,  # Ctrl-C is for us: batches on their way are still answered
+                )
         for pipe in theirs:
             pipe.close()  # so that ours end when the process does
 

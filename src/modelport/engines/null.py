@@ -12,6 +12,7 @@ Faults are injected through the environment variable `MODELPORT_NULL_FAULT`:
     infer-nan:WHEN    a batch answers NaN
     infer-signal:WHEN the process dies by SIGSEGV at a batch
     infer-hang:WHEN   a batch takes an hour
+    infer-slow:MS     every batch takes that many milliseconds
 
 WHEN says which batch it is:
 
@@ -81,11 +82,14 @@ class NullSession(Session):
         self._weights = np.arange(1, model.manifest.model.num_classes + 1, dtype=np.float32)
         self._fault, _, when = os.environ.get(FAULT, "").partition(":")
         self._faulty = _when(when)
+        self._pause_s = float(when) / 1000 if self._fault == "infer-slow" else 0.0
 
     def _infer(self, batch: np.ndarray) -> np.ndarray:
         means = batch.mean(axis=(1, 2, 3)).astype(np.float32)
         scores = means[:, None] * self._weights
-        if self._faulty(means):
+        if self._fault == "infer-slow":
+            sleep(self._pause_s)
+        elif self._faulty(means):
             if self._fault == "infer-raise":
                 raise InferenceError(f"{self.where}: the null engine failed: {FAULT} asked for it")
             if self._fault == "infer-signal":

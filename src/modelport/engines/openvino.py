@@ -90,6 +90,8 @@ class OpenVinoEngine(Engine):
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "NUM_STREAMS": options.streams}
         if options.threads:
             config["INFERENCE_NUM_THREADS"] = options.threads
+        if options.cores:  # without reserving them, every session of a process pins its threads to the first cores
+            config |= {"ENABLE_CPU_PINNING": True, "ENABLE_CPU_RESERVATION": True}
         if options.profile:
             config["PERF_COUNT"] = True
         reopen = partial(openvino.Core().import_model, model.file(_BLOB).read_bytes(), "CPU", config)

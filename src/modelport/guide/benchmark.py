@@ -113,7 +113,7 @@ def _read_inputs(options: BenchmarkOptions, model: OfflineModel) -> Source:
     for name, asked, has in (("input_width", options.size[0], width), ("input_height", options.size[1], height)):
         if asked is not None and asked != has:
             raise DataError(f"-{name}={asked}: {options.om_path} takes {has}")
-    raw = [sample.path.suffix.lower() == RAW_SUFFIX for sample in source]
+    raw = [sample.suffix == RAW_SUFFIX for sample in source]
     if options.decode and any(raw):
         raise DataError(
             f"{options.info}: lists preprocessed .bin files, which -useDvpp=True cannot decode; -useDvpp=False takes them"
@@ -138,7 +138,7 @@ def _run_device(  # noqa: PLR0913, PLR0917
 
     def write(prediction: Prediction) -> None:
         if prediction.scores is None:
-            raise InferenceError(f"{prediction.sample.path}: {prediction.error}")
+            raise InferenceError(f"{prediction.sample.origin}: {prediction.error}")
         write_scores(target, stem(prediction.sample.key), _FIRST_OUTPUT, prediction.scores, suffix)
 
     with new_directory(dump, marker=MARKER, force=True) as target, open_model(model, work.options.session) as session:

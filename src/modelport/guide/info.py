@@ -6,10 +6,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ..data.decode import open_image, read_bytes
+from ..data.decode import open_image
 from ..data.source import RAW_SUFFIX
 from ..errors import DataError
 from ..files import write_text
+from ..origin import read_bytes
 from ..printable import printable
 from ..progress import Progress, silent
 

@@ -13,7 +13,7 @@ from threading import Event, Lock
 import numpy as np
 
 from .. import files
-from ..data.decode import Decoder, content, read_bytes
+from ..data.decode import Decoder
 from ..data.source import Sample, Source, open_source
 from ..errors import DataError, StoppedError
 from ..journal import JournalFile, open_journal
@@ -94,16 +94,16 @@ class _Preparing:
     def _prepare(self, sample: Sample) -> tuple[str | None, str | None]:
         """What is wrong with an image, or the digest of its content where it was prepared now."""
         path = self._home / _bin(sample)
-        now = content(sample.path)
+        now = sample.content()
         size = 4 * int(np.prod(self._shape))
         if now and self._done.get(path.name) == now.hex() and path.is_file() and path.stat().st_size == size:
             return None, None
         array = np.empty(self._shape, np.float32)
         try:
-            data = read_bytes(sample.path)
+            data = sample.read()
             self._decoder(sample, data, array)
         except DataError as error:
-            return f"{sample.path}: {error}", None
+            return f"{sample.origin}: {error}", None
         if path.name in self._done:
             self._forget(path.name)
         with files.reporting(path):

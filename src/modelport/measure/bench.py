@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
 
 import numpy as np
@@ -13,10 +15,10 @@ import numpy as np
 from ..engines import load
 from ..engines.base import Session, SessionOptions
 from ..exclusive import warn_if_busy, watch
-from ..host import environment
+from ..host import environment, pinned
 from ..offline import OfflineModel
 from ..progress import Progress, silent
-from ..results import BenchResult
+from ..results import BenchResult, DeviceStats
 from ..work import describe
 
 
@@ -48,15 +50,19 @@ def bench(
     with watch() as watched, load(model.manifest.engine.name).open(model, options) as session:
         batch = session.random_batch()
         before, _ = run_rounds(session, batch, warmup, partial(silent, ""))
-        counted, wall = run_rounds(session, batch, rounds, partial(progress, f"bench {model.label}"))
+        alone = _alone(session, batch, rounds)
+        latencies, wall = _run_on_devices(session, batch, rounds, partial(progress, f"bench {model.label}"))
+        by_device = _by_device(session, latencies, wall)
     warn_if_busy(f"bench {model.label}", watched.hygiene)
     return BenchResult(
         **describe(model, options).model_dump(),
         warmup_s=before,
-        latencies_s=counted,
+        latencies_s=tuple(chain(*latencies.values())),
         wall_s=wall,
         environment=environment(),
         hygiene=watched.hygiene,
+        by_device=by_device,
+        alone=alone,
     )
 
 
@@ -64,19 +70,56 @@ def run_rounds(
     session: Session, batch: np.ndarray, count: int, progress: Callable[[int, int], None]
 ) -> tuple[tuple[float, ...], float]:
     """Latency of each round and the wall time of all; as many at once as the session has slots."""
-    latencies: list[float] = []
+    latencies, wall = _run_on_devices(session, batch, count, progress)
+    return tuple(chain(*latencies.values())), wall
 
-    def one(_: int) -> None:
-        start = perf_counter()
-        session.infer(batch)
-        latencies.append(perf_counter() - start)
-        progress(len(latencies), count)
 
+def _run_on_devices(
+    session: Session, batch: np.ndarray, count: int, progress: Callable[[int, int], None]
+) -> tuple[dict[str, list[float]], float]:
+    """Latencies by device, and the wall time of all rounds. Each takes the next round whenever a slot of it is free."""
+    latencies: dict[str, list[float]] = {name: [] for name in session.by_device}
+    rounds, taking = iter(range(count)), Lock()
+
+    def work(part: Session) -> None:
+        own = latencies[part.device]
+        with pinned(part.cores):
+            while True:
+                with taking:
+                    if next(rounds, None) is None:
+                        return
+                start = perf_counter()
+                part.infer(batch)
+                own.append(perf_counter() - start)
+                progress(sum(map(len, latencies.values())), count)
+
+    places = [part for part in session.by_device.values() for _ in range(part.slots)]
     begin = perf_counter()
-    if session.slots == 1:
-        for number in range(count):
-            one(number)
+    if len(places) == 1:
+        work(places[0])
     else:
-        with ThreadPoolExecutor(session.slots) as pool:
-            list(pool.map(one, range(count)))
-    return tuple(latencies), perf_counter() - begin
+        with ThreadPoolExecutor(len(places)) as pool:
+            list(pool.map(work, places))
+    return latencies, perf_counter() - begin
+
+
+def _by_device(session: Session, latencies: dict[str, list[float]], wall: float) -> tuple[DeviceStats, ...]:
+    return tuple(
+        DeviceStats(
+            name=name,
+            images=len(latencies[name]) * session.batch_size,
+            busy_s=sum(latencies[name]) / part.slots,
+            wall_s=wall,
+        )
+        for name, part in session.by_device.items()
+    )
+
+
+def _alone(session: Session, batch: np.ndarray, rounds: int) -> float | None:
+    """Images a second of the first of several devices while the others rest; None where there is one."""
+    if len(session.by_device) == 1:
+        return None
+    first = next(iter(session.by_device.values()))
+    each = max(1, rounds // len(session.by_device))
+    _, wall = _run_on_devices(first, batch, each, partial(silent, ""))
+    return each * session.batch_size / wall

@@ -95,9 +95,9 @@ def samples_for(
     decoder, real = Decoder(preprocess), np.empty((count, *size), np.float32)
     for row, sample in enumerate(chosen):
         try:
-            decoder(sample, sample.path.read_bytes(), real[row])
-        except (DataError, OSError) as error:
-            raise DataError(f"{sample.path}: cannot be used for the proof: {error}") from error
+            decoder(sample, sample.read(), real[row])
+        except DataError as error:
+            raise DataError(f"{sample.origin}: cannot be used for the proof: {error}") from error
     return np.concatenate([noise, real])
 
 

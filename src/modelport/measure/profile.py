@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import files
-from ..data.decode import Decoder, read_bytes
+from ..data.decode import Decoder
 from ..data.op_csv import is_op_csv
 from ..data.op_csv_writer import write_op_csv
 from ..data.source import open_source
@@ -50,7 +50,7 @@ class ProfileOptions:
     rounds: int = 50
     warmup: int = 3
     threads: int | None = None
-    images: Path | None = None
+    images: Path | str | None = None
     peaks: bool = True
     onnx: Path | None = None
 
@@ -178,7 +178,7 @@ def _peaks(model: OfflineModel, operators: Sequence[OperatorFacts]) -> MachinePe
     return measure_peaks(engine, precisions=[each for each in load(engine).precisions if each in used])
 
 
-def real_batch(model: OfflineModel, images: Path) -> np.ndarray:
+def real_batch(model: OfflineModel, images: Path | str) -> np.ndarray:
     """The first images as a batch for the model; fewer than a batch are repeated.
 
     Raises:
@@ -191,7 +191,7 @@ def real_batch(model: OfflineModel, images: Path) -> np.ndarray:
     for row in range(len(batch)):
         sample = samples[row % len(samples)]
         try:
-            decoder(sample, read_bytes(sample.path), batch[row])
+            decoder(sample, sample.read(), batch[row])
         except DataError as error:
-            raise DataError(f"{sample.path}: {error}") from error
+            raise DataError(f"{sample.origin}: {error}") from error
     return batch

@@ -25,7 +25,9 @@ log = logging.getLogger("modelport")
 class ModelStore:
     """Offline models in one directory, by configuration; and the quantised ONNX files that int8 ones come from."""
 
-    def __init__(self, home: Path, graph: ClassifierGraph, subject: SweepSubject, calibration: Path | None) -> None:
+    def __init__(
+        self, home: Path, graph: ClassifierGraph, subject: SweepSubject, calibration: Path | str | None
+    ) -> None:
         """What a search that was killed left half-made is removed.
 
         Args:

@@ -48,7 +48,7 @@ class SweepSpace:
     inputs: tuple[Literal["float32", "uint8"], ...] = ("float32",)
     resolutions: tuple[int | None, ...] = (None,)
     repeats: int = 3
-    calibration: Path | None = None
+    calibration: Path | str | None = None
 
     def __post_init__(self) -> None:
         for name in ("engines", "precisions", "batch_sizes", "streams", "threads", "inputs", "resolutions"):

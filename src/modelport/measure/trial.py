@@ -92,7 +92,7 @@ def compile_options(configuration: Configuration) -> CompileOptions:
 
 
 def quantize_apart(  # noqa: PLR0913
-    onnx: Path, spec: ModelSpec, *, images: Path, tool: str, output: Path, timeout: float
+    onnx: Path, spec: ModelSpec, *, images: Path | str, tool: str, output: Path, timeout: float
 ) -> None:
     """Quantise an ONNX file in a child process into `output`, replacing it.
 
@@ -111,7 +111,7 @@ def quantize_apart(  # noqa: PLR0913
 
 
 def infer_apart(  # noqa: PLR0913
-    model: Path, images: Path, labels: Path | None, *, limit: int | None, output: Path, timeout: float
+    model: Path, images: Path | str, labels: Path | None, *, limit: int | None, output: Path, timeout: float
 ) -> None:
     """Classify images in a child process into `output`, going on with what is there; a bad image is counted, not an error.
 

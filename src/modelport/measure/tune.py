@@ -17,6 +17,7 @@ from ..graph.quantized import is_quantized
 from ..host import environment
 from ..inference import prepare_source
 from ..offline import MANIFEST
+from ..origin import location
 from ..progress import Progress, silent
 from ..results import Accuracy, Configuration, Goal, SweepResult, SweepSettings, TuneResult, VariantAccuracy
 from ..spec import Precision, Preprocess
@@ -111,13 +112,13 @@ def tune(  # noqa: PLR0913
     store = ModelStore(output, graph, swept.subject, space.calibration)
     with open_stages(output / ACCURACY_DIRECTORY) as stages:
         place = _Place(store, stages, output / ACCURACY_DIRECTORY)
-        result = _Tuning(place, _Images(Path(images), source, options), swept, progress).run(space)
+        result = _Tuning(place, _Images(location(images), source, options), swept, progress).run(space)
     result.write(output / TUNE_FILE)
     if result.winner is None:
         (output / RECIPE_FILE).unlink(missing_ok=True)
     else:
         files.write_text(
-            output / RECIPE_FILE, recipe_text(result, graph, Path(images), options.labels, space.calibration)
+            output / RECIPE_FILE, recipe_text(result, graph, location(images), options.labels, space.calibration)
         )
     return result
 
@@ -126,7 +127,7 @@ def tune(  # noqa: PLR0913
 class _Images:
     """What accuracy is measured on."""
 
-    where: Path
+    where: Path | str
     source: Source
     options: TuneOptions
 

@@ -23,7 +23,7 @@ from .choose import speed
 
 
 def recipe_text(
-    result: TuneResult, graph: ClassifierGraph, images: Path, labels: Path | None, calibration: Path | None
+    result: TuneResult, graph: ClassifierGraph, images: Path | str, labels: Path | None, calibration: Path | str | None
 ) -> str:
     """The winner as YAML: the same model, images, floor, batch size, streams and threads; paths are absolute."""
     best = result.winner
@@ -40,12 +40,12 @@ def recipe_text(
         model=ModelSection(onnx=graph.path.resolve(), num_classes=None if graph.num_classes else spec.num_classes),
         preprocess=preprocess,
         data=DataSection(
-            images=images.resolve(),
+            images=_absolute(images),
             labels=labels.resolve() if labels else None,
             limit=result.limit,
             on_label_mismatch="count",
         ),
-        calibration=CalibrationSection(images=calibration.resolve()) if calibration and int8 else None,
+        calibration=CalibrationSection(images=_absolute(calibration)) if calibration and int8 else None,
         targets=(target,),
         accuracy=AccuracySection(tolerance_points=result.max_drop_points, batch_size=best.batch_size),
         performance=PerformanceSection(batch_sizes=(best.batch_size,)),
@@ -59,3 +59,7 @@ def recipe_text(
         f"# Measured on {result.sweep.subject.environment.cpu}: {speed(measured):,.1f} img/s.\n"
     )
     return head + yaml.safe_dump(data, sort_keys=False)
+
+
+def _absolute(images: Path | str) -> Path | str:
+    return images.resolve() if isinstance(images, Path) else images

@@ -305,6 +305,30 @@ def stages(run: InferResult, title: str) -> Table:
     return Table(title, columns, rows, frozenset(range(1, 12)), notes)
 
 
+def devices_table(run: InferResult | BenchResult) -> Table | None:
+    """What each of several devices did; nothing where there was one."""
+    devices, scaling = run.by_device, run.scaling
+    if len(devices) < 2:
+        return None
+    rows = [
+        (
+            d.name,
+            f"{d.images:,}",
+            f"{d.busy_s:.2f}",
+            f"{d.busy_share:.0%}",
+            f"{d.throughput:,.1f}",
+            f"{d.images / d.wall_s:,.1f}",
+        )
+        for d in devices
+    ]
+    images, wall = sum(device.images for device in devices), max(device.wall_s for device in devices)
+    rows.append(("in all", f"{images:,}", "", "", "", f"{images / wall:,.1f}"))
+    one = "the first alone" if isinstance(run, BenchResult) else "one of them while it executes"
+    notes = [f"{len(devices)} devices are {scaling:.2f} times {one}."] if scaling else []
+    columns = ("device", "images", "busy s", "busy", "img/s while busy", "img/s of the run")
+    return Table("Devices", columns, rows, frozenset(range(1, 6)), notes)
+
+
 def _rate(value: float | None) -> str:
     return "—" if value is None or math.isinf(value) else f"{value:,.0f}"
 

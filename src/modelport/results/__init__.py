@@ -1,6 +1,6 @@
 """What was measured: frozen records with raw figures inside and derived ones as properties, as versioned JSON."""
 
-from .accuracy import Accuracy, Gate, GateCheck, Interval, Paired, Parity, ReferenceAccuracy
+from .accuracy import Accuracy, ClassAccuracy, Confusion, Gate, GateCheck, Interval, Paired, Parity, ReferenceAccuracy
 from .base import Environment, Result, require_comparable
 from .diff import DiffResult, FixResult, LayerError, TensorError
 from .operators import OperatorFacts, OperatorTensor
@@ -9,6 +9,7 @@ from .peaks import MachinePeaks
 from .performance import (
     BadImage,
     BenchResult,
+    DeviceStats,
     EndToEnd,
     FastCheck,
     Hygiene,
@@ -20,6 +21,7 @@ from .performance import (
 )
 from .profile import Island, Operator, ProfileResult
 from .run import Command, RunResult, TargetResult
+from .scaling import ClusterLoad, Limit, ScalePlan
 from .search import Configuration, Measured, Outcome, SweepResult, SweepSettings, SweepSubject, Trial
 from .tuning import Goal, TuneResult, VariantAccuracy
 
@@ -27,8 +29,12 @@ __all__ = [
     "Accuracy",
     "BadImage",
     "BenchResult",
+    "ClassAccuracy",
+    "ClusterLoad",
     "Command",
     "Configuration",
+    "Confusion",
+    "DeviceStats",
     "DiffResult",
     "EndToEnd",
     "Environment",
@@ -44,6 +50,7 @@ __all__ = [
     "Island",
     "LatencySummary",
     "LayerError",
+    "Limit",
     "MachinePeaks",
     "Measured",
     "Operator",
@@ -59,6 +66,7 @@ __all__ = [
     "ReferenceAccuracy",
     "Result",
     "RunResult",
+    "ScalePlan",
     "StageStats",
     "SweepResult",
     "SweepSettings",

@@ -17,6 +17,23 @@ class Interval(Result):
     high: float
 
 
+class ClassAccuracy(Result):
+    """How one class fared: its labelled images that were predicted, and how many of them were right first, and in the first five."""
+
+    label: int
+    images: int
+    top1: int
+    top5: int
+
+
+class Confusion(Result):
+    """How many images of one class were first taken for another."""
+
+    label: int
+    predicted: int
+    images: int
+
+
 class Accuracy(Result):
     """TopN accuracy by image name.
 
@@ -29,6 +46,9 @@ class Accuracy(Result):
         extra: predicted images without a label, not counted.
         failed: images that could not be classified, counted as wrong.
         first_missing, first_extra: examples, at most five each.
+        mean_class_top1: mean over the classes of the share of their predicted images that is right: each class counts alike.
+        worst_classes: the twenty classes with the smallest such share, worst first.
+        most_confused: the twenty pairs of classes that are most often confused, most often first.
     """
 
     images: int
@@ -40,6 +60,9 @@ class Accuracy(Result):
     failed: int = 0
     first_missing: tuple[str, ...] = ()
     first_extra: tuple[str, ...] = ()
+    mean_class_top1: float | None = None
+    worst_classes: tuple[ClassAccuracy, ...] = ()
+    most_confused: tuple[Confusion, ...] = ()
 
     @computed_field
     @cached_property

@@ -82,6 +82,34 @@ class Hygiene(Result):
         return "; ".join(self.reasons)
 
 
+class DeviceStats(Result):
+    """One of several devices that a run was spread over; on a cluster, one of an actor's.
+
+    Attributes:
+        name: its number, such as 0; on a cluster with the actor before it, such as `worker-7 pid 4242 0`.
+        images: images that went through it.
+        busy_s: time during which it was executing at least one batch.
+        wall_s: how long the run lasted.
+    """
+
+    name: str
+    images: int
+    busy_s: float
+    wall_s: float
+
+    @computed_field
+    @property
+    def busy_share(self) -> float:
+        """Busy time ÷ the run's."""
+        return self.busy_s / self.wall_s if self.wall_s else 0.0
+
+    @computed_field
+    @property
+    def throughput(self) -> float:
+        """Images a second while it was executing."""
+        return self.images / self.busy_s if self.busy_s else 0.0
+
+
 class BenchResult(Target):
     """Pure inference: the same prepared batch again and again; no reading, decoding or copying of images.
 
@@ -90,6 +118,8 @@ class BenchResult(Target):
         latencies_s: latencies of the counted rounds, seconds.
         wall_s: from the first counted round's start to the last one's end.
         hygiene: whether the machine was ours alone; None in results of an earlier version.
+        by_device: what each device did; empty in results of an earlier version.
+        alone: images a second of the first of several devices while the others rested, measured just before; None for one.
     """
 
     warmup_s: tuple[float, ...]
@@ -97,6 +127,14 @@ class BenchResult(Target):
     wall_s: float
     environment: Environment
     hygiene: Hygiene | None = None
+    by_device: tuple[DeviceStats, ...] = ()
+    alone: float | None = None
+
+    @computed_field
+    @cached_property
+    def scaling(self) -> float | None:
+        """How many times faster all devices are than one alone."""
+        return self.throughput / self.alone if self.alone else None
 
     @computed_field
     @cached_property
@@ -237,6 +275,8 @@ class InferResult(Target):
         fast_check: how near; None for exact preprocessing, and where there was no image to compare.
         calibrated_with: the images that the model was calibrated with; it is not evaluated on them.
         restarts: how often the engine's own process was started again, without earlier runs; None where it ran in ours.
+        by_device: what each device did; empty in results of an earlier version.
+        cluster: how many actors on how many nodes did it, in words; None where this process did.
     """
 
     model: ModelSpec
@@ -255,12 +295,27 @@ class InferResult(Target):
     fast_check: FastCheck | None = None
     calibrated_with: tuple[str, ...] = ()
     restarts: int | None = None
+    by_device: tuple[DeviceStats, ...] = ()
+    cluster: str | None = None
 
     @computed_field
     @property
     def isolated(self) -> bool:
-        """Whether the engine ran in a process of its own."""
+        """Whether the engine ran in processes of its own."""
         return self.restarts is not None
+
+    @computed_field
+    @property
+    def scaling(self) -> float | None:
+        """How many devices' work was got out of them: images a second end to end ÷ those of one device while it executes.
+
+        As many as there are devices where none ever waited; what they cost each other while executing, it does not show (`bench`
+        does, which runs one alone). None where earlier runs had done all.
+        """
+        rates = [device.throughput for device in self.by_device if device.images]
+        if not rates:
+            return None
+        return sum(device.busy_share * device.throughput for device in self.by_device) / (sum(rates) / len(rates))
 
     @property
     def limiting_stage(self) -> StageStats:
