@@ -1,0 +1,71 @@
+"""What one asks first: did the accuracy hold, how fast is it, and on what was that measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..results import RunResult, TargetResult
+from .rows import percent
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A question with its answer: a figure, what it is of, and a line or two more."""
+
+    question: str
+    figure: str
+    unit: str
+    lines: tuple[str, ...]
+
+
+def headline(result: RunResult) -> TargetResult:
+    """The target that a reader would take: the fastest whose gate passed; the fastest of all where none did."""
+    good = [target for target in result.targets if target.gate.passed] or result.targets
+    return max(good, key=_speed)
+
+
+def answers(result: RunResult) -> tuple[Answer, Answer, Answer]:
+    """The three, in order."""
+    return _accuracy(result), _speeds(result), _hardware(result)
+
+
+def _accuracy(result: RunResult) -> Answer:
+    chosen = headline(result)
+    question, lines = "Did the accuracy hold?", []
+    if accuracy := chosen.accuracy:
+        interval = accuracy.interval95[0]
+        lines.append(
+            f"{chosen.name}: top-1 {percent(accuracy.topn[0])} (95 %: {interval.low * 100:.2f}–{interval.high * 100:.2f} %)"
+            + (f", source {percent(result.source_accuracy.topn[0])}" if result.source_accuracy else "")
+        )
+    if paired := chosen.paired:
+        lines.append(f"{paired.changed:,} of {paired.images:,} decisions changed")
+    checked = [target for target in result.targets if target.gate.checks]
+    if not checked:
+        return Answer(question, "Not known", "nothing to hold it against", tuple(lines))
+    kept = sum(target.gate.passed for target in checked)
+    return Answer(
+        question, "Yes" if kept == len(checked) else "No", f"{kept} of {len(checked)} targets passed", tuple(lines)
+    )
+
+
+def _speeds(result: RunResult) -> Answer:
+    chosen, question = headline(result), "How fast?"
+    run, best = chosen.inference, chosen.best
+    whole = f"{run.e2e.throughput:,.0f} img/s from file on disk to TopN, limited by {run.limiting_stage.name}"
+    if best is None:
+        return Answer(question, f"{run.e2e.throughput:,.0f}", "img/s", (f"{chosen.name}, from file on disk to TopN",))
+    low, high = best.throughput_spread
+    lines = (f"{chosen.name}, pure inference at batch {best.batch_size} (10–90 %: {low:,.0f}–{high:,.0f})", whole)
+    return Answer(question, f"{best.throughput:,.0f}", "img/s", lines)
+
+
+def _hardware(result: RunResult) -> Answer:
+    env = result.environment
+    engines = dict.fromkeys(f"{target.engine} {target.engine_version}" for target in result.targets)
+    memory = f"{env.memory_bytes / 2**30:.0f} GiB of memory"
+    return Answer("On what?", env.cpu, f"{env.cores} cores", (f"{memory}, {env.system}", ", ".join(engines)))
+
+
+def _speed(target: TargetResult) -> float:
+    return target.best.throughput if target.best else target.inference.e2e.throughput
