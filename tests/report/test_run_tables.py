@@ -92,7 +92,7 @@ def test_without_labels_the_front_is_of_unchanged_decisions_and_without_benchmar
     assert (first.speed_name, first.speed) == ("from file to TopN", 20.0)
     alone = [each.model_copy(update={"paired": None}) for each in unlabelled]
     assert front.points(make_run(*alone)) == []
-    assert run_charts.tradeoff(make_run(*alone), []) is None
+    assert run_charts.tradeoff([]) is None
 
 
 def with_mistakes(*mistakes: tuple[Decision, ...]) -> RunResult:
@@ -161,9 +161,12 @@ def test_batch_sizes_stand_side_by_side_though_targets_have_others():
 
     assert table is not None
     assert table.rows == [
-        ("4", "200.0", "200–200", "20.00", "—", "—", "—"),
-        ("8", "—", "—", "—", "200.0", "200–200", "40.00"),
+        ("4", "200.0 (200–200)", "—"),
+        ("8", "—", "200.0 (200–200)"),
     ]
+    latencies = rows.latencies(make_run(one, two))
+    assert latencies is not None
+    assert latencies.rows == [("4", "20.00 / 20.00", "—"), ("8", "—", "40.00 / 40.00")]
     assert rows.by_batch(make_run(make_target_result(True))) is None
 
 

@@ -67,7 +67,7 @@ def _summary_notes(result: RunResult) -> list[str]:
         notes.append("Relative error: largest score difference from the source, as a share of its largest score.")
     notes += [f"{target.name}: quantised by {target.calibration}." for target in result.targets if target.calibration]
     notes += [_fast(target) for target in result.targets if target.inference.fast_check]
-    return notes + [note for target in result.targets for note in _disturbed(target)]
+    return notes + disturbed(result)
 
 
 def _fast(target: TargetResult) -> str:
@@ -79,17 +79,21 @@ def _fast(target: TargetResult) -> str:
     )
 
 
-def _disturbed(target: TargetResult) -> list[str]:
-    """A note where any of a target's measurements was disturbed."""
-    measured = [(f"pure inference, batch {bench.batch_size}", bench.hygiene) for bench in target.performance]
-    measured.append(("the real-data run", target.inference.hygiene))
+def disturbed(result: RunResult, *, example: bool = True) -> list[str]:
+    """One note where any measurement was disturbed, with the first of them unless `example` is off."""
+    measured = [
+        (f"{target.name}, {what}", hygiene)
+        for target in result.targets
+        for what, hygiene in (
+            *((f"pure inference, batch {bench.batch_size}", bench.hygiene) for bench in target.performance),
+            ("real-data run", target.inference.hygiene),
+        )
+    ]
     busy = [f"{what}: {hygiene.text}" for what, hygiene in measured if hygiene is not None and hygiene.busy]
     if not busy:
         return []
-    return [
-        f"{target.name}: the machine was busy in {len(busy)} of {len(measured)} measurements, so its speeds are doubtful "
-        f"(first: {busy[0]})."
-    ]
+    first = f" (first: {busy[0]})" if example else ""
+    return [f"The machine was busy in {len(busy)} of {len(measured)} measurements, so the speeds are doubtful{first}."]
 
 
 def gate_word(gate: Gate) -> str:
