@@ -2,7 +2,7 @@
 
 from .correctness import accuracy, bad_images, confused, denominator, gates, matrix, paired, worst_classes
 from .machine import environment, hygiene, preprocessing
-from .overview import disturbed, gate_word, summary, verdict
+from .overview import disturbed, outcome, summary, verdict
 from .speed import bench_table, by_batch, devices_table, latencies, performance, stages, three_speeds
 from .table import Table, percent
 
@@ -17,11 +17,11 @@ __all__ = [
     "devices_table",
     "disturbed",
     "environment",
-    "gate_word",
     "gates",
     "hygiene",
     "latencies",
     "matrix",
+    "outcome",
     "paired",
     "percent",
     "performance",
