@@ -1,6 +1,17 @@
 """What was measured: frozen records with raw figures inside and derived ones as properties, as versioned JSON."""
 
-from .accuracy import Accuracy, ClassAccuracy, Confusion, Gate, GateCheck, Interval, Paired, Parity, ReferenceAccuracy
+from .accuracy import (
+    Accuracy,
+    ClassAccuracy,
+    Confusion,
+    Decision,
+    Gate,
+    GateCheck,
+    Interval,
+    Paired,
+    Parity,
+    ReferenceAccuracy,
+)
 from .base import Environment, Result, require_comparable
 from .diff import DiffResult, FixResult, LayerError, TensorError
 from .operators import OperatorFacts, OperatorTensor
@@ -34,6 +45,7 @@ __all__ = [
     "Command",
     "Configuration",
     "Confusion",
+    "Decision",
     "DeviceStats",
     "DiffResult",
     "EndToEnd",
