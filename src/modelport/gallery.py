@@ -20,6 +20,7 @@ from .spec import ColorOrder
 SHOWN = 12  # of each kind, of each target
 _SIDE = 128  # pixels; twice what the page shows, for screens of high density
 _QUALITY = 80
+_LOOKED_AT = 64  # images whose scores tell whether they are shares
 log = logging.getLogger("modelport")
 
 
@@ -29,18 +30,30 @@ class _Side:
 
     rows: dict[str, int]
     predictions: Predictions
+    shares: bool
 
     @classmethod
     def of(cls, predictions: Predictions) -> _Side:
-        good = (row for row, error in enumerate(predictions.errors) if error is None)
-        return cls({label_key(predictions.keys[row]): row for row in good}, predictions)
+        good = [row for row, error in enumerate(predictions.errors) if error is None]
+        scores = predictions.scores
+        shares = scores is not None and _are_shares(scores[good[:_LOOKED_AT]])
+        return cls({label_key(predictions.keys[row]): row for row in good}, predictions, shares)
 
     def first(self, name: str) -> int:
         return int(self.predictions.top[self.rows[name], 0])
 
     def confidence(self, name: str) -> float | None:
-        scores = self.predictions.scores
-        return None if scores is None else _confidence(scores[self.rows[name]])
+        """The first class's share of the softmax of the scores."""
+        if self.predictions.scores is None:
+            return None
+        scores = self.predictions.scores[self.rows[name]].astype(np.float64)
+        shares = scores if self.shares else np.exp(scores - scores.max())
+        return float(shares.max() / shares.sum())
+
+
+def _are_shares(scores: np.ndarray) -> bool:
+    """Whether the network ends in a softmax already: no image's scores are negative, and all sum up to 1."""
+    return bool(scores.size and scores.min() >= 0 and np.abs(scores.sum(axis=1) - 1).max() < 1e-3)
 
 
 def choose(
@@ -78,15 +91,6 @@ def _surest(names: list[str], here: _Side, there: _Side | None, labels: dict[str
             )
         )
     return tuple(found)
-
-
-def _confidence(scores: np.ndarray) -> float:
-    """Share of the highest score in the softmax; the score itself where the network ends in a softmax already."""
-    scores = scores.astype(np.float64)
-    if scores.min() >= 0 and abs(scores.sum() - 1) < 1e-3:
-        return float(scores.max())
-    shares = np.exp(scores - scores.max())
-    return float(shares.max() / shares.sum())
 
 
 def thumbnails(source: Source, result: RunResult) -> dict[str, bytes]:

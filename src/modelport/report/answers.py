@@ -10,11 +10,11 @@ from .rows import percent
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A question with its answer: a figure, what it is of, and a line or two more."""
+    """A question, its answer in a word or figure, what that is of, and a line or two more."""
 
     question: str
     figure: str
-    unit: str
+    of: str
     lines: tuple[str, ...]
 
 
@@ -30,8 +30,16 @@ def answers(result: RunResult) -> tuple[Answer, Answer, Answer]:
 
 
 def _accuracy(result: RunResult) -> Answer:
-    chosen = headline(result)
-    question, lines = "Did the accuracy hold?", []
+    checked = [target for target in result.targets if target.gate.checks]
+    kept = sum(target.gate.passed for target in checked)
+    figure, of = "Not known", "nothing to hold the targets against"
+    if checked:
+        figure, of = "Yes" if kept == len(checked) else "No", f"{kept} of {len(checked)} targets passed"
+    return Answer("Did the accuracy hold?", figure, of, tuple(_accuracy_lines(result, headline(result))))
+
+
+def _accuracy_lines(result: RunResult, chosen: TargetResult) -> list[str]:
+    lines = []
     if accuracy := chosen.accuracy:
         interval = accuracy.interval95[0]
         lines.append(
@@ -40,31 +48,30 @@ def _accuracy(result: RunResult) -> Answer:
         )
     if paired := chosen.paired:
         lines.append(f"{paired.changed:,} of {paired.images:,} decisions changed")
-    checked = [target for target in result.targets if target.gate.checks]
-    if not checked:
-        return Answer(question, "Not known", "nothing to hold it against", tuple(lines))
-    kept = sum(target.gate.passed for target in checked)
-    return Answer(
-        question, "Yes" if kept == len(checked) else "No", f"{kept} of {len(checked)} targets passed", tuple(lines)
-    )
+    return lines
 
 
 def _speeds(result: RunResult) -> Answer:
     chosen, question = headline(result), "How fast?"
     run, best = chosen.inference, chosen.best
-    whole = f"{run.e2e.throughput:,.0f} img/s from file on disk to TopN, limited by {run.limiting_stage.name}"
+    whole = f"{run.e2e.throughput:,.0f} img/s"
+    limit = f"limited by {run.limiting_stage.name}"
     if best is None:
-        return Answer(question, f"{run.e2e.throughput:,.0f}", "img/s", (f"{chosen.name}, from file on disk to TopN",))
+        return Answer(question, whole, f"{chosen.name}, from file on disk to TopN", (limit,))
     low, high = best.throughput_spread
-    lines = (f"{chosen.name}, pure inference at batch {best.batch_size} (10–90 %: {low:,.0f}–{high:,.0f})", whole)
-    return Answer(question, f"{best.throughput:,.0f}", "img/s", lines)
+    return Answer(
+        question,
+        f"{best.throughput:,.0f} img/s",
+        f"{chosen.name}, batch {best.batch_size}",
+        (f"pure inference, 10–90 %: {low:,.0f}–{high:,.0f}", f"{whole} from file on disk to TopN, {limit}"),
+    )
 
 
 def _hardware(result: RunResult) -> Answer:
     env = result.environment
     engines = dict.fromkeys(f"{target.engine} {target.engine_version}" for target in result.targets)
-    memory = f"{env.memory_bytes / 2**30:.0f} GiB of memory"
-    return Answer("On what?", env.cpu, f"{env.cores} cores", (f"{memory}, {env.system}", ", ".join(engines)))
+    facts = f"{env.cores} cores, {env.memory_bytes / 2**30:.0f} GiB of memory"
+    return Answer("On what?", env.cpu, facts, (env.system, ", ".join(engines)))
 
 
 def _speed(target: TargetResult) -> float:

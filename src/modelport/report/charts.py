@@ -52,17 +52,18 @@ def draw(figure: Any, name: str, text: str, *, y_title: str = "", **layout: Any)
     layout = {"height": _HEIGHT} | layout
     figure.update_layout(
         template="none",
-        margin={"l": 64, "r": 16, "t": 16, "b": 56},
+        margin={"l": 56, "r": 16, "t": 20, "b": 48},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": TEXT, "family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 13},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "traceorder": "normal"},
         **layout,
     )
-    figure.update_xaxes(gridcolor=GRID, zerolinecolor=GRID, linecolor=GREY)
-    figure.update_yaxes(gridcolor=GRID, zerolinecolor=GRID, linecolor=GREY)
+    axes = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GREY, "title_font_size": 12}
+    figure.update_xaxes(title_standoff=6, **axes)
+    figure.update_yaxes(title_standoff=6, **axes)
     if y_title:
-        figure.update_yaxes(title=y_title)
+        figure.update_yaxes(title_text=y_title)
     return Chart(name, text, script_json(figure.to_json()), layout["height"])
 
 

@@ -66,12 +66,13 @@ def paired(result: RunResult) -> Table | None:
     return Table("Decisions and scores against the source", columns, rows, frozenset(range(1, 10)), notes)
 
 
-def gates(result: RunResult) -> Table:
-    """Every check of every gate."""
+def gates(result: RunResult, *, failed: bool = False) -> Table:
+    """Every check of every gate; or only those that failed."""
     rows = [
         (target.name, check.name, *_check_cells(check), "passed" if check.passed else "FAILED")
         for target in result.targets
         for check in target.gate.checks
+        if not (failed and check.passed)
     ]
     return Table(
         "Gate", ("target", "check", "reference", "measured", "drop", "limit", ""), rows, frozenset({2, 3, 4, 5})

@@ -14,7 +14,8 @@ def verdict(result: RunResult) -> str:
         return f"FAILED: {', '.join(failed)} did not pass its gate"
     if not any(target.gate.checks for target in result.targets):
         return "NO VERDICT: nothing to hold the targets against (no labels, no source run, no recorded accuracy)"
-    return f"PASSED: all {len(result.targets)} targets kept what the source can do"
+    kept = f"all {len(result.targets)} targets" if len(result.targets) > 1 else result.targets[0].name
+    return f"PASSED: {kept} kept what the source can do"
 
 
 def summary(result: RunResult) -> Table:
