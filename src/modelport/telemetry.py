@@ -14,7 +14,6 @@ _SWITCHES = {
     "ORT_DISABLE_TELEMETRY": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
 }
 _REPORTER = "openvino_telemetry"  # importing OpenVINO or NNCF where it is there writes a client's number to ~/intel
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,8 +22,11 @@ from histories import bench_entry, save_run, steady
 from PIL import Image
 
 from modelport.cli import main
+from modelport.errors import FormatError
 from modelport.history.loading import load_path
 from modelport.history.store import open_history
+from modelport.measure.again import measure_again
+from modelport.measure.paired import TurnOptions
 
 RECIPE = """
 name: tiny
@@ -253,3 +257,31 @@ def test_hostile_names_reach_no_terminal(tmp_path: Path) -> None:
     assert "\x1b" not in shown
     assert "\u202e" not in shown
     assert "evil\\x1b[31m\\u202e<script>" in shown
+
+
+class TestMeasuredAgain:
+    """The models of two jobs timed in turn. What is found depends on the machine; that it is measured does not."""
+
+    QUICK = TurnOptions(rounds=6, seconds=0.01, processes=1)
+
+    def test_every_common_configuration(self, recorded: Path, workplace: Path) -> None:
+        entry = load_path(workplace / "job").entry
+        found = measure_again(entry, entry, options=self.QUICK)
+        assert [change.configuration for change in found] == ["null-f32, batch 1", "null-f32, batch 2"]
+        assert all(change.reason.startswith("measured again in turn, ") for change in found)
+        assert all(change.low <= change.slowdown <= change.high for change in found)
+
+    def test_what_is_gone_is_refused(self, recorded: Path, workplace: Path, tmp_path: Path) -> None:
+        job = Path(shutil.copytree(workplace / "job", tmp_path / "job"))
+        entry = load_path(job).entry
+        shutil.rmtree(job / "null-f32" / "batch-2")
+        with pytest.raises(FormatError, match="batch-2: there is no offline model any more"):
+            measure_again(entry, entry, options=self.QUICK)
+        save_run(job, latencies=[steady(4e-3)])
+        with pytest.raises(
+            FormatError, match="job: does not hold this run any more, so its models cannot be measured again"
+        ):
+            measure_again(entry, entry, options=self.QUICK)
+        bench = bench_entry(steady(4e-3))
+        with pytest.raises(FormatError, match="tiny: is an entry of `bench`; only those of `run` keep models"):
+            measure_again(bench, bench, options=self.QUICK)

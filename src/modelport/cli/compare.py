@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .remember import history_option
-from .shared import emit, json_option
+from .shared import emit, json_option, progress
+
+if TYPE_CHECKING:
+    from ..results.history import Comparison
 
 across_option = click.option(
     "--across-environments", is_flag=True, help="Compare runs of unlike machines and software all the same."
@@ -35,32 +39,56 @@ noise_option = click.option(
 )
 
 
+again_option = click.option(
+    "--again",
+    is_flag=True,
+    help="Measure speed anew, the models of both in turn: for two `run` directories of this machine; some seconds a configuration.",
+)
+
+
 @click.command()
 @click.argument("a")
 @click.argument("b")
 @across_option
 @noise_option
+@again_option
 @history_option
 @json_option
 def command(
-    a: str, b: str, across_environments: bool, noise: float | None, history: Path | None, as_json: bool
+    a: str, b: str, across_environments: bool, noise: float | None, again: bool, history: Path | None, as_json: bool
 ) -> None:
     """Say whether accuracy and speed changed beyond noise from A to B.
 
     Each is an entry of the history (the beginning of its id, `latest`, `latest~1`), or a file or directory that run, bench
     --json, infer, sweep or tune wrote. docs/history.md says how it is decided.
     """
-    show_comparison(a, b, history=history, across=across_environments, noise=noise, as_json=as_json)
+    show_comparison(compared(a, b, history, across=across_environments, noise=noise, again=again), as_json)
 
 
-def show_comparison(a: str, b: str, *, history: Path | None, across: bool, noise: float | None, as_json: bool) -> None:
-    """Compare, and print."""
-    from ..history.compare import CompareOptions, compare
+def compared(
+    a: str, b: str, history: Path | None, *, across: bool, noise: float | None = None, again: bool = False
+) -> Comparison:
+    """Compare what two names stand for."""
+    from ..history.compare import CompareOptions, compare_loaded
+    from ..history.loading import load
     from ..history.place import place
-    from ..report.history import comparison_tables, comparison_verdict
 
     options = CompareOptions(across_environments=across, noise=noise, history=place(history))
-    found = compare(a, b, options=options)
+    before, after = load(a, options.history), load(b, options.history)
+    found = compare_loaded(before, after, options)
+    if not again:
+        return found
+    from ..measure.again import measure_again
+
+    with progress() as update:
+        anew = {change.configuration: change for change in measure_again(before.entry, after.entry, progress=update)}
+    return found.model_copy(update={"speed": tuple(anew.get(change.configuration, change) for change in found.speed)})
+
+
+def show_comparison(found: Comparison, as_json: bool) -> None:
+    """Print it."""
+    from ..report.history import comparison_tables, comparison_verdict
+
     emit(found.jsonable(), as_json, *(table for table in comparison_tables(found) if table.rows))
     if not as_json:
         click.echo(f"\n{comparison_verdict(found)}")

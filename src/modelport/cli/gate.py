@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .compare import across_option, fraction, noise_option
+from .compare import across_option, again_option, compared, fraction, noise_option
 from .remember import history_option
 from .shared import PATH, emit, force_option, json_option
 
@@ -36,13 +36,14 @@ GATE_FAILED = 3
 @click.option("--junit", type=PATH, metavar="FILE", help="Write the verdict as JUnit XML as well.")
 @across_option
 @noise_option
+@again_option
 @history_option
 @force_option
 @json_option
 @click.pass_context
 def command(
     ctx: click.Context, run: str, baseline: str, max_slowdown: float, max_drop: float | None, strict: bool, junit: Path | None,
-    across_environments: bool, noise: float | None, history: Path | None, force: bool, as_json: bool,
+    across_environments: bool, noise: float | None, again: bool, history: Path | None, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Hold RUN (the latest entry of the history if left out) against a baseline, for continuous integration.
 
@@ -51,16 +52,14 @@ def command(
     import logging
 
     from ..files import refuse_existing, write_text
-    from ..history.compare import CompareOptions, compare
     from ..history.gate import GateLimits, judge_comparison
-    from ..history.place import place
     from ..report.history import comparison_tables, gate_line, render_gate_junit
 
     if junit is not None:
         refuse_existing(junit, force=force, reuse_empty=False)
-    options = CompareOptions(across_environments=across_environments, noise=noise, history=place(history))
     limits = GateLimits(max_slowdown=max_slowdown, max_drop=max_drop, strict=strict)
-    verdict = judge_comparison(compare(baseline, run, options=options), limits)
+    found = compared(baseline, run, history, across=across_environments, noise=noise, again=again)
+    verdict = judge_comparison(found, limits)
     if junit is not None:
         write_text(junit, render_gate_junit(verdict))
     emit(verdict.jsonable(), as_json, *(table for table in comparison_tables(verdict.comparison) if table.rows))

@@ -193,6 +193,6 @@ def export(ctx: click.Context, uri: str, experiment: str, history: Path | None, 
 @click.pass_context
 def compare(ctx: click.Context, a: str, b: str, across_environments: bool, history: Path | None, as_json: bool) -> None:
     """Compare two entries; `modelport compare` is the same with more options."""
-    from .compare import show_comparison
+    from .compare import compared, show_comparison
 
-    show_comparison(a, b, history=_given(ctx, history), across=across_environments, noise=None, as_json=as_json)
+    show_comparison(compared(a, b, _given(ctx, history), across=across_environments), as_json)

@@ -133,6 +133,8 @@ def comparison_tables(found: Comparison) -> list[Table]:
 def _noise(changes: Sequence[SpeedChange]) -> list[str]:
     if not changes:
         return []
+    if not any(c.noise for c in changes):
+        return ["Measured again in turn: each interval holds at 95 %, and a change has to show twice."]
     low, high = min(c.noise for c in changes), max(c.noise for c in changes)
     spread = f"{low:.1%}" if f"{low:.1%}" == f"{high:.1%}" else f"{low:.1%} to {high:.1%}"
     runs = max(c.noise_runs for c in changes)
