@@ -11,11 +11,12 @@ import pytest
 from histories import bench_entry, rounds, save_run, steady
 
 from modelport.errors import FormatError
-from modelport.history.compare import CompareOptions, compare, difference_interval
+from modelport.history.compare import CompareOptions, compare
+from modelport.history.decisions import difference_interval
 from modelport.history.loading import load_path
 from modelport.history.record import of_infer, of_run
 from modelport.history.store import open_history
-from modelport.results.history import Comparison
+from modelport.results.comparison import Comparison
 
 ALONE = CompareOptions()
 LABELS = [number % 5 for number in range(400)]
@@ -98,9 +99,25 @@ class TestAccuracy:
         assert change.interval.high < 0
         assert change.reason.endswith("not paired, for the predictions of both are not there")
 
+    def test_infer_runs_are_held_against_the_labels_in_their_predictions(self, tmp_path: Path) -> None:
+        for name, wrong in (("a", []), ("b", list(range(9)))):
+            histories.save_predictions(tmp_path / name / "predictions.parquet", decided(wrong), LABELS)
+            histories.infer(400).write(tmp_path / name / "infer.json")
+        found = compare(tmp_path / "a", tmp_path / "b", options=ALONE)
+        assert [(c.verdict, c.before, c.after) for c in found.accuracy] == [("lower", 1.0, 391 / 400)]
+        assert "null-f32: 400.0 → 400.0 img/s from file to TopN; one figure each, so not judged" in found.notes
+
+    def test_without_labels_changed_decisions_are_told(self, tmp_path: Path) -> None:
+        for name, wrong in (("a", []), ("b", list(range(9)))):
+            histories.save_predictions(tmp_path / name / "predictions.parquet", decided(wrong), [None] * 400)
+            histories.infer(400).write(tmp_path / name / "infer.json")
+        found = compare(tmp_path / "a", tmp_path / "b", options=ALONE)
+        assert found.accuracy == ()
+        assert "null-f32: without labels; decisions changed on 9 of 400 images" in found.notes
+
     def test_newcombes_example(self) -> None:
         """Newcombe 1998, Statistics in Medicine 17, table II (a): 56/70 against 48/80, method 10: 0.0524 to 0.3339."""
-        found = difference_interval(histories.accuracy(48, 80), histories.accuracy(56, 70))
+        found = difference_interval((48, 80), (56, 70))
         assert (found.low, found.high) == (pytest.approx(0.0524, abs=1e-4), pytest.approx(0.3339, abs=1e-4))
 
 

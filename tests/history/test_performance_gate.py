@@ -12,7 +12,7 @@ from histories import save_run, steady
 from modelport.history.compare import CompareOptions, compare
 from modelport.history.gate import GateLimits, judge_comparison
 from modelport.report.history import gate_line, render_gate_junit
-from modelport.results.history import PerformanceGate
+from modelport.results.comparison import PerformanceGate
 
 
 def judged(

@@ -15,7 +15,8 @@ from modelport.history.speed import (
     learnt_noise,
     median_variance,
 )
-from modelport.results.history import Speed, SpeedChange, speed_of
+from modelport.results.comparison import SpeedChange
+from modelport.results.history import Speed, speed_of
 from modelport.spec import Precision
 
 TRIES = 200  # of two runs each; all from one seed, so that the counts are the same every time

@@ -11,7 +11,7 @@ from .remember import history_option
 from .shared import emit, json_option, progress
 
 if TYPE_CHECKING:
-    from ..results.history import Comparison
+    from ..results.comparison import Comparison
 
 across_option = click.option(
     "--across-environments", is_flag=True, help="Compare runs of unlike machines and software all the same."

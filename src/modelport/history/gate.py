@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..results.history import Comparison, GateFailure, PerformanceGate, SpeedChange
+from ..results.comparison import Comparison, GateFailure, PerformanceGate, SpeedChange
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

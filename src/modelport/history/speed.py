@@ -21,7 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..results.history import Speed, SpeedChange, SpeedVerdict
+from ..results.comparison import SpeedChange, SpeedVerdict
+from ..results.history import Speed
 
 FALSE_ALARMS = 0.01  # of a whole comparison
 ASSUMED = 0.015  # standard deviation of a median latency from run to run, where nothing was learnt

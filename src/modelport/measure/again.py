@@ -11,7 +11,8 @@ from ..history.store import content_id
 from ..offline import MANIFEST
 from ..progress import Progress, silent
 from ..results import PairedTiming, RunResult
-from ..results.history import HistoryEntry, SpeedChange, SpeedVerdict, speed_of
+from ..results.comparison import SpeedChange, SpeedVerdict
+from ..results.history import HistoryEntry, speed_of
 from .paired import TurnOptions, time_in_turn
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from ..printable import printable
-from ..results.history import AccuracyChange, Comparison, HistoryRow, PerformanceGate, SpeedChange, SpeedRow
+from ..results.comparison import AccuracyChange, Comparison, PerformanceGate, SpeedChange
+from ..results.history import HistoryRow, SpeedRow
 from .rows import Table, percent
 
 
