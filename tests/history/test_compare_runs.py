@@ -227,6 +227,17 @@ class TestLoading:
         with pytest.raises(FormatError, match=message):
             load_path(tmp_path / "x.json")
 
+    @pytest.mark.parametrize("latency", [0.0, -1.0, float("nan")])
+    def test_latencies_that_cannot_be(self, tmp_path: Path, latency: float) -> None:
+        for name, rounds_s in (("a", steady(4e-3)), ("b", (*steady(4e-3), latency))):
+            bench_entry(steady(4e-3)).model_copy(
+                update={"benches": (histories.bench(steady(4e-3)).model_copy(update={"latencies_s": rounds_s}),)}
+            ).write(tmp_path / f"{name}.json")
+        with pytest.raises(
+            FormatError, match=r"null-f32, batch 8: holds a latency of .* s, which nothing has; was the file edited"
+        ):
+            compare(tmp_path / "a.json", tmp_path / "b.json", options=ALONE)
+
     def test_a_directory_of_something_else(self, tmp_path: Path) -> None:
         with pytest.raises(
             FormatError, match=r"holds none of run.json, tune.json, sweep.json, infer.json: not a directory that"

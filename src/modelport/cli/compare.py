@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..printable import printable
 from .remember import history_option
 from .shared import emit, json_option, progress
 
@@ -91,4 +92,4 @@ def show_comparison(found: Comparison, as_json: bool) -> None:
 
     emit(found.jsonable(), as_json, *(table for table in comparison_tables(found) if table.rows))
     if not as_json:
-        click.echo(f"\n{comparison_verdict(found)}")
+        click.echo(f"\n{printable(comparison_verdict(found))}")

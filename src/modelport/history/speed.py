@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import FormatError
 from ..results.comparison import SpeedChange, SpeedVerdict
 from ..results.history import Speed
 
@@ -92,11 +93,19 @@ def compare_speed(before: Speed, after: Speed, noise: Noise, comparisons: int) -
 
     Returns:
         None where one of them has no rounds.
+
+    Raises:
+        FormatError: a round took no time, or less.
     """
     from scipy.stats import t
 
-    if not before.median_s or not after.median_s:
+    if before.median_s is None or after.median_s is None:
         return None
+    for value in (value for speed in (before, after) for rounds in speed.rounds_s for value in rounds):
+        if not 0 < value < math.inf:
+            raise FormatError(
+                f"{after.configuration}: holds a latency of {value:g} s, which nothing has; was the file edited?"
+            )
     logarithm = math.log(after.median_s / before.median_s)
     parts = [_part(speed, noise) for speed in (before, after)]
     variance = sum(value for terms in parts for value, _ in terms)

@@ -166,7 +166,7 @@ def _speed_of_trials(found: Measured) -> Speed:
         executed_precision=found.executed_precision,
         batch_size=what.batch_size,
         throughput=found.throughput or 0.0,
-        rounds_s=tuple((what.batch_size * what.streams / rate,) for rate in found.throughputs),
+        rounds_s=tuple((what.batch_size * what.streams / rate,) for rate in found.throughputs if rate),
         doubtful=f"others used the machine in {found.doubtful} of its repeats" if found.doubtful else None,
     )
 
