@@ -38,6 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long modules first, so that no worker begins one when the others are done."""
     items.sort(key=lambda item: _LONG.index(item.path.stem) if item.path.stem in _LONG else len(_LONG))
 
+os.environ["MODELPORT_HISTORY"] = "off"  # of all commands that tests run: nothing is written into the user's history
+
 
 @pytest.fixture
 def ascend(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:

@@ -13,7 +13,9 @@ from .accuracy import (
     ReferenceAccuracy,
 )
 from .base import Environment, Result, require_comparable
+from .comparison import AccuracyChange, Comparison, PerformanceGate, SpeedChange
 from .diff import DiffResult, FixResult, LayerError, TensorError
+from .history import HistoryEntry, HistoryRow
 from .operators import OperatorFacts, OperatorTensor
 from .optimization import OptimizationResult, PairedTiming, PassDecision
 from .peaks import MachinePeaks
@@ -38,11 +40,13 @@ from .tuning import Goal, TuneResult, VariantAccuracy
 
 __all__ = [
     "Accuracy",
+    "AccuracyChange",
     "BadImage",
     "BenchResult",
     "ClassAccuracy",
     "ClusterLoad",
     "Command",
+    "Comparison",
     "Configuration",
     "Confusion",
     "Decision",
@@ -55,6 +59,8 @@ __all__ = [
     "Gate",
     "GateCheck",
     "Goal",
+    "HistoryEntry",
+    "HistoryRow",
     "Hygiene",
     "InferResult",
     "Interface",
@@ -74,11 +80,13 @@ __all__ = [
     "PairedTiming",
     "Parity",
     "PassDecision",
+    "PerformanceGate",
     "ProfileResult",
     "ReferenceAccuracy",
     "Result",
     "RunResult",
     "ScalePlan",
+    "SpeedChange",
     "StageStats",
     "SweepResult",
     "SweepSettings",
