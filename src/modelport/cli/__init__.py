@@ -23,6 +23,7 @@ _COMMANDS = {  # name: module in this package that defines `command`; in the ord
     "compile": "compile",
     "pack": "pack",
     "infer": "infer",
+    "classify": "classify",
     "evaluate": "evaluate",
     "forecast-fp16": "forecast_fp16",
     "bench": "bench",

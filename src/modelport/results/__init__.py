@@ -2,6 +2,7 @@
 
 from .accuracy import Accuracy, ClassAccuracy, Confusion, Gate, GateCheck, Interval, Paired, Parity, ReferenceAccuracy
 from .base import Environment, Result, require_comparable
+from .classification import Classification, ClassifiedImage, Guess
 from .diff import DiffResult, FixResult, LayerError, TensorError
 from .operators import OperatorFacts, OperatorTensor
 from .optimization import OptimizationResult, PairedTiming, PassDecision
@@ -30,6 +31,8 @@ __all__ = [
     "BadImage",
     "BenchResult",
     "ClassAccuracy",
+    "Classification",
+    "ClassifiedImage",
     "ClusterLoad",
     "Command",
     "Configuration",
@@ -43,6 +46,7 @@ __all__ = [
     "Gate",
     "GateCheck",
     "Goal",
+    "Guess",
     "Hygiene",
     "InferResult",
     "Interface",
