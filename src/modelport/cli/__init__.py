@@ -27,6 +27,7 @@ _COMMANDS = {  # name: module in this package that defines `command`; in the ord
     "evaluate": "evaluate",
     "forecast-fp16": "forecast_fp16",
     "bench": "bench",
+    "loadgen": "loadgen",
     "profile": "profile",
     "diff": "diff",
     "sweep": "sweep",

@@ -4,6 +4,7 @@ from .accuracy import Accuracy, ClassAccuracy, Confusion, Gate, GateCheck, Inter
 from .base import Environment, Result, require_comparable
 from .classification import Classification, ClassifiedImage, Guess
 from .diff import DiffResult, FixResult, LayerError, TensorError
+from .loadgen import LoadGenFigure, LoadGenResult, Scenario
 from .operators import OperatorFacts, OperatorTensor
 from .optimization import OptimizationResult, PairedTiming, PassDecision
 from .peaks import MachinePeaks
@@ -55,6 +56,8 @@ __all__ = [
     "LatencySummary",
     "LayerError",
     "Limit",
+    "LoadGenFigure",
+    "LoadGenResult",
     "MachinePeaks",
     "Measured",
     "Operator",
@@ -71,6 +74,7 @@ __all__ = [
     "Result",
     "RunResult",
     "ScalePlan",
+    "Scenario",
     "StageStats",
     "SweepResult",
     "SweepSettings",
