@@ -35,6 +35,7 @@ _COMMANDS = {  # name: module in this package that defines `command`; in the ord
     "plan": "plan",
     "guide": "guide",
     "doctor": "doctor",
+    "completion": "completion",
 }
 
 

@@ -17,7 +17,7 @@ _INVALID = 3
 @click.argument("model", type=PATH)
 @click.option(
     "--scenario",
-    type=click.Choice(["Offline", "SingleStream", "MultiStream", "Server"], case_sensitive=False),
+    type=click.Choice(["Offline", "SingleStream", "MultiStream", "Server"]),
     required=True,
     help="All images at once; one, or eight, after the other; or queries that come by chance.",
 )
