@@ -3,6 +3,17 @@
 from .accuracy import Accuracy, ClassAccuracy, Confusion, Gate, GateCheck, Interval, Paired, Parity, ReferenceAccuracy
 from .base import Environment, Result, require_comparable
 from .classification import Classification, ClassifiedImage, Guess
+from .diagnosis import (
+    Accelerator,
+    Diagnosis,
+    Disk,
+    EngineCheck,
+    Memory,
+    OptionalPackage,
+    Problem,
+    Processor,
+    Telemetry,
+)
 from .diff import DiffResult, FixResult, LayerError, TensorError
 from .loadgen import LoadGenFigure, LoadGenResult, Scenario
 from .operators import OperatorFacts, OperatorTensor
@@ -28,6 +39,7 @@ from .search import Configuration, Measured, Outcome, SweepResult, SweepSettings
 from .tuning import Goal, TuneResult, VariantAccuracy
 
 __all__ = [
+    "Accelerator",
     "Accuracy",
     "BadImage",
     "BenchResult",
@@ -39,8 +51,11 @@ __all__ = [
     "Configuration",
     "Confusion",
     "DeviceStats",
+    "Diagnosis",
     "DiffResult",
+    "Disk",
     "EndToEnd",
+    "EngineCheck",
     "Environment",
     "FastCheck",
     "FixResult",
@@ -60,15 +75,19 @@ __all__ = [
     "LoadGenResult",
     "MachinePeaks",
     "Measured",
+    "Memory",
     "Operator",
     "OperatorFacts",
     "OperatorTensor",
     "OptimizationResult",
+    "OptionalPackage",
     "Outcome",
     "Paired",
     "PairedTiming",
     "Parity",
     "PassDecision",
+    "Problem",
+    "Processor",
     "ProfileResult",
     "ReferenceAccuracy",
     "Result",
@@ -81,6 +100,7 @@ __all__ = [
     "SweepSubject",
     "Target",
     "TargetResult",
+    "Telemetry",
     "TensorError",
     "Trial",
     "TuneResult",
