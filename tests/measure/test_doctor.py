@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from rich.console import Console
 
+from modelport.cli import cli
 from modelport.errors import OutputError
-from modelport.measure import problems
+from modelport.host import environment
+from modelport.measure import doctor, problems
 from modelport.measure.disk import filesystem, measure_disk
-from modelport.report.diagnosis import diagnosis_tables
+from modelport.report.diagnosis import diagnosis_tables, show_problems
 from modelport.results import (
     Accelerator,
     Diagnosis,
@@ -206,11 +211,51 @@ def test_the_document_is_a_diagnosis_and_makes_tables(tmp_path):
     assert found.disk.path == str(tmp_path)
     assert {check.engine for check in found.engines} >= {"null", "onnxruntime", "openvino", "ascend"}
     assert {product.product for product in found.telemetry} == {"OpenVINO and NNCF", "ONNX Runtime", "Ray"}
-    machine, engines, _, _, wrong = diagnosis_tables(found)
+    machine, engines, _, telemetry = diagnosis_tables(found)
     assert machine.rows[0][0] == "processor"
     assert len(engines.rows) == len(found.engines)
-    assert len(wrong.rows) == len(found.problems)
+    assert {row[1] for row in telemetry.rows} == {"off"}
     assert all(problem.mend for problem in found.problems)
+
+
+def made_up(**changes: object) -> Diagnosis:
+    return Diagnosis(
+        environment=environment(),
+        processor=PROCESSOR,
+        memory=Memory(total=1 << 36, available=1 << 35, limit=None),
+        disk=DISK,
+        accelerators=(Accelerator(name="CPU", told_by="OpenVINO", detail="Wonder 9000"),),
+        engines=(check("openvino", "f32"),),
+        packages=(),
+        telemetry=(),
+        hygiene=Hygiene(busy_before=0.0),
+        **{"problems": (), **changes},
+    )
+
+
+def shown(found: Diagnosis) -> str:
+    console = Console(file=io.StringIO(), width=60)
+    show_problems(console, found)
+    return console.file.getvalue()
+
+
+def test_what_mends_is_a_line_of_its_own_whatever_the_width():
+    assert shown(made_up()) == "No problems\n"
+    mend = "pip install " + " ".join(f"package{number}" for number in range(20))
+    text = shown(made_up(problems=(Problem(level="error", what="[red]all\x1b[2J is wrong", mend=mend),)))
+    assert text.splitlines() == [
+        "Problems, and what mends them",
+        "error    [red]all\\x1b[2J is wrong",
+        f"         → {mend}",
+    ]
+
+
+def test_check_exits_1_for_errors_only(monkeypatch):
+    for level, code in (("error", 1), ("warning", 0)):
+        found = made_up(problems=(Problem(level=level, what="something", mend="mend it"),))
+        monkeypatch.setattr(doctor, "examine", lambda disk, found=found: found)
+        assert CliRunner().invoke(cli, ["doctor", "--check"]).exit_code == code
+        assert CliRunner().invoke(cli, ["doctor"]).exit_code == 0
 
 
 def test_a_disk_that_cannot_be_measured_is_one_line():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .shared import PATH, emit, json_option
+from .shared import PATH, console, emit, json_option
 
 
 @click.command()
@@ -21,9 +21,11 @@ def command(disk: Path | None, check: bool, as_json: bool) -> None:
     arithmetic of the processor, limits of containers, clock, memory, disk, devices, busy processes, telemetry.
     """
     from ..measure.doctor import examine
-    from ..report.diagnosis import diagnosis_tables
+    from ..report.diagnosis import diagnosis_tables, show_problems
 
     found = examine(disk)
     emit(found.jsonable(), as_json, *diagnosis_tables(found))
+    if not as_json:
+        show_problems(console(), found)
     if check and any(problem.level == "error" for problem in found.problems):
         sys.exit(1)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ..printable import printable
 from ..results import Diagnosis, EngineCheck
 from .rows import Table
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 _GIB = 1 << 30
+_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
 def diagnosis_tables(found: Diagnosis) -> list[Table]:
-    """Machine, engines, devices and telemetry; the problems last, where they are seen."""
+    """Machine, engines, devices and telemetry. The problems are for `show_problems`."""
     return [
         _machine(found),
         _engines(found),
         _devices(found),
         _telemetry(found),
-        _problems(found),
     ]
 
 
@@ -89,7 +95,12 @@ def _telemetry(found: Diagnosis) -> Table:
     return Table("Telemetry", ("of", "in modelport", "in this user's other programs"), rows)
 
 
-def _problems(found: Diagnosis) -> Table:
-    rows = [(problem.level, problem.what, problem.mend) for problem in found.problems]
-    title = "Problems, and what mends them" if rows else "No problems"
-    return Table(title, ("", "what", "what mends it"), rows)
+def show_problems(console: Console, found: Diagnosis) -> None:
+    """Each problem in a line, and below it what mends it, in a line of its own that can be copied whole."""
+    from rich.text import Text
+
+    console.print(Text("Problems, and what mends them" if found.problems else "No problems", style="bold"))
+    for problem in found.problems:
+        level = Text(f"{problem.level:<9}", style=_STYLES[problem.level])
+        console.print(level + Text(printable(problem.what)), soft_wrap=True)
+        console.print(Text(f"{'':9}→ {printable(problem.mend)}", style="cyan"), soft_wrap=True)
