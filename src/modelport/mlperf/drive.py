@@ -158,15 +158,22 @@ class _Told:
             self._path.write_text(f"{done} {total} {what}", encoding="utf-8")
 
     def say_running(self, system: SystemUnderTest, settings: lg.TestSettings, images: int) -> None:
-        """Seconds of those that the test takes at least; images of those that there are where each is asked for once."""
-        if not system.answered:
+        """Samples of all, where that is known: Offline, accuracy. Else seconds or queries of the least, whichever is less far."""
+        if not system.asked:
             return
         if settings.mode == lg.TestMode.AccuracyOnly:
             self.say("images", min(system.answered, images), images)
             return
+        if settings.scenario == lg.TestScenario.Offline:
+            self.say("samples", system.answered, system.asked)
+            return
         self._begun = self._begun or monotonic()
-        least = settings.min_duration_ms // 1000
-        self.say("seconds", min(int(monotonic() - self._begun), least), least)
+        seconds, least = int(monotonic() - self._begun), settings.min_duration_ms // 1000
+        queries = system.answered // _QUERY.get(settings.scenario.name, 1)
+        if queries / settings.min_query_count < seconds / least:
+            self.say("queries", min(queries, settings.min_query_count), settings.min_query_count)
+        else:
+            self.say("seconds", min(seconds, least), least)
 
 
 if __name__ == "__main__":

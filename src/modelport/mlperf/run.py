@@ -164,14 +164,21 @@ def _run(  # noqa: PLR0913, PLR0917
 
 @contextmanager
 def _followed(path: Path, what: str, progress: Progress) -> Iterator[None]:
-    """Tell meanwhile what the child writes of how far it is."""
+    """Tell meanwhile what the child writes of how far it is; what it does no more is done."""
     over = Event()
 
     def look() -> None:
+        totals: dict[str, int] = {}
         while not over.wait(_LOOK_S):
             with suppress(OSError, ValueError):  # not there yet, or half of it
                 done, total, doing = path.read_text(encoding="utf-8").split(" ", 2)
+                for earlier in totals.keys() - {doing}:
+                    last = totals.pop(earlier)
+                    progress(f"{what}: {earlier}", last, last)
+                totals[doing] = int(total)
                 progress(f"{what}: {doing}", int(done), int(total))
+        for earlier, last in totals.items():
+            progress(f"{what}: {earlier}", last, last)
 
     watcher = Thread(target=look, name="modelport-loadgen-progress", daemon=True)
     watcher.start()

@@ -29,12 +29,13 @@ class SystemUnderTest:
         self._waiting: deque[tuple[int, int]] = deque()
         self._changed = Condition()
         self._closed = False
-        self.answered = 0
+        self.asked = self.answered = 0
 
     def issue(self, ids: list[int], places: list[int]) -> None:
         """Line up samples: their ids, and which images they are."""
         with self._changed:
             self._waiting.extend(zip(ids, places, strict=True))
+            self.asked += len(ids)
             self._changed.notify_all()
 
     @contextmanager
