@@ -33,9 +33,12 @@ def test_a_valid_run(tmp_path):
         effective_target_latency_percentile=0.99, early_stopping_latency_ms=4_000_000,
         result_min_query_latency_ns=1_000_000, **{"result_99.00_percentile_per_query_latency_ns": 3_500_000},
     )  # fmt: skip
-    assert (log.valid, log.samples, log.version, log.reasons("MultiStream")) == (True, 24, "6.0.17 @ abc", [])
-    assert log.latencies_ms("MultiStream") == {"min": 1.0, "p99": 3.5}
-    figure = log.figure("MultiStream")
+    summary = log.summary("MultiStream")
+    told = [summary[name] for name in ("valid", "queries", "samples", "loadgen_version", "reasons")]
+    assert told == [True, 3, 24, "6.0.17 @ abc", ()]
+    assert summary["latency_ms"] == {"min": 1.0, "p99": 3.5}
+    assert summary["settings"] == {"samples_per_query": 8, "target_latency_percentile": 0.99}
+    figure = summary["figure"]
     assert (figure.name, figure.value) == ("99th percentile of latency (early stopping estimate)", 4.0)
 
 
@@ -77,6 +80,20 @@ def test_what_is_no_log(tmp_path, text):
     (tmp_path / "detail.txt").write_text(text)
     with pytest.raises(FormatError, match=r"detail\.txt: (is not a log of LoadGen's|a line of it is not a record)"):
         DetailLog(tmp_path / "detail.txt")
+
+
+@pytest.mark.parametrize("value", [None, True, "many", [1], 10**400], ids=str)
+def test_a_number_that_is_missing_is_named(tmp_path, value):
+    log = detail(tmp_path, result_validity="VALID", result_query_count=value)
+    with pytest.raises(
+        FormatError, match=r"detail\.txt: has no number under 'result_query_count'; it is damaged, or of a"
+    ):
+        log.summary("Offline")
+
+
+def test_an_accuracy_run_has_no_figures(tmp_path):
+    summary = detail(tmp_path, effective_scenario="Offline").summary("Offline")
+    assert (summary["valid"], summary["figure"], summary["queries"], summary["latency_ms"]) == (None, None, None, {})
 
 
 # -- answers
