@@ -6,12 +6,15 @@ import json
 
 import models
 import pytest
+from click.testing import CliRunner
 from flat_images import write_images
 
+from modelport.cli import cli
 from modelport.data.class_names import read_class_names
 from modelport.engines.compiler import compile_model
 from modelport.errors import FormatError
 from modelport.graph import read_classifier, write_spec
+from modelport.inference import infer
 from modelport.job import run
 from modelport.offline import OfflineModel
 from modelport.results import RunResult
@@ -142,3 +145,15 @@ def test_a_recipe_names_the_classes_of_an_onnx_file(tiny_onnx, tmp_path):
     assert OfflineModel.load(tmp_path / "out" / "null-f32" / "batch-1").manifest.model.class_names == NAMES
     lines = [c.line for c in RunResult.read(tmp_path / "out" / "run.json").commands]
     assert any(f"--class-names {tmp_path / 'names.txt'}" in line for line in lines if " compile " in line)
+
+
+def test_evaluate_tells_classes_by_name(named_onnx, tmp_path):
+    model = compile_model(named_onnx, tmp_path / "model", engine="null")
+    images = write_images(tmp_path / "images", 6)
+    (tmp_path / "labels.txt").write_text("".join(f"{place:04}.png {place % 3}\n" for place in range(6)))
+    infer(model, images, tmp_path / "out")
+    shown = CliRunner().invoke(cli, ["evaluate", str(tmp_path / "out"), "--labels", str(tmp_path / "labels.txt")])
+    assert shown.exit_code == 0
+    worst = shown.output.partition("Worst classes")[2]
+    assert "2 crane" in worst
+    assert "taken for" in worst

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from math import ceil
@@ -97,19 +98,20 @@ def _drive(request: dict[str, Any]) -> dict[str, Any]:
         raise DataError(
             f"{source.where}: its images changed while they were listed; run again when nobody writes there"
         )
-    with load(model.manifest.engine.name).open(model, session_options) as session:
-        told.say("warm up", 0, 1)
-        pace = _pace(session, options)
-        told.say("warm up", 1, 1)
-        settings = _settings(folder, user_conf(options, len(source), pace), options)
-        library = SampleLibrary(
-            source,
-            model.manifest.model.preprocess,
-            model.manifest.input,
-            lambda *so_far: told.say("load images", *so_far),
-        )
-        test = _Test(session, library)
-        test.run(len(source), settings, _logs(folder), lambda: told.say_running(test.system, settings, len(source)))
+    session = load(model.manifest.engine.name).open(model, session_options)
+    told.say("warm up", 0, 1)
+    pace = _pace(session, options)
+    told.say("warm up", 1, 1)
+    settings = _settings(folder, user_conf(options, len(source), pace), options)
+    library = SampleLibrary(
+        source,
+        model.manifest.model.preprocess,
+        model.manifest.input,
+        lambda *so_far: told.say("load images", *so_far),
+    )
+    test = _Test(session, library)
+    test.run(len(source), settings, _logs(folder), lambda: told.say_running(test.system, settings, len(source)))
+    session.close()  # after good work only: where one thread fails, another may still be in the engine
     return {"rate": pace.rate}
 
 
@@ -177,6 +179,12 @@ class _Told:
 
 
 if __name__ == "__main__":
-    child.answer(_drive)
+    code = 1
+    try:
+        child.answer(_drive)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
     sys.stdout.flush()
-    os._exit(0)  # after a failure LoadGen's threads still wait for answers
+    sys.stderr.flush()
+    os._exit(code)  # not by Python's own end: after a failure LoadGen's threads still wait for answers
