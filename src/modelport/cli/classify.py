@@ -17,9 +17,9 @@ from .shared import CLASS_NAMES_HELP, IMAGES, PATH, console, emit, json_option, 
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes to tell of each image.")
 @json_option
 def command(model: Path, images: tuple[Path | str, ...], class_names: Path | None, top: int, as_json: bool) -> None:
-    """Say what an offline model takes images for: its likeliest classes, by name.
+    """Say what a model takes images for, class by class.
 
-    MODEL may also be an ONNX file from `modelport export`; it is compiled for the moment. An IMAGE is a file, a folder, or
+    MODEL is an offline model, or an ONNX file from `modelport export`, which is compiled for the moment. An IMAGE is a file, a folder, or
     whatever `infer` takes; `-` is one image on stdin. One that cannot be read is listed with the reason; exit code 1 where
     none could be.
     """

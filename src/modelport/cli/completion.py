@@ -11,7 +11,7 @@ _SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(_SHELLS))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
-    """Print what makes a shell complete modelport's commands and options.
+    """Print what makes bash, zsh or fish complete modelport.
 
     \b
     bash   echo 'eval "$(modelport completion bash)"' >> ~/.bashrc

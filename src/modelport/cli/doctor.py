@@ -15,7 +15,7 @@ from .shared import PATH, console, emit, json_option
 @click.option("--check", is_flag=True, help="Exit 1 where there is an error, for scripts; warnings and notes pass.")
 @json_option
 def command(disk: Path | None, check: bool, as_json: bool) -> None:
-    """Say what runs here, what does not, and the command that mends it.
+    """Say what runs here, and what mends the rest.
 
     Each engine compiles and runs a tiny network, so that the precision is told in which it really executes. Besides:
     arithmetic of the processor, limits of containers, clock, memory, disk, devices, busy processes, telemetry.
