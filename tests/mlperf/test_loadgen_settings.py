@@ -12,69 +12,73 @@ from modelport.mlperf.settings import LoadGenOptions, Pace, deviations, user_con
 
 PACE = Pace(rate=100.0, query_s=0.01)
 
+QUICK = {"scenario": "Server", "target_qps": 5.0, "target_latency_ms": 80, "quick": True, "accuracy": True}
+SCENARIOS = {
+    "Offline": (
+        {},
+        {"min_query_count": 24_576, "offline_expected_qps": 120.0, "performance_sample_count_override": 1024},
+    ),
+    "SingleStream": (
+        {},
+        {"single_stream_target_latency_percentile": 0.9, "single_stream_expected_latency_ns": 5e6},
+    ),
+    "MultiStream": (
+        {},
+        {
+            "multi_stream_samples_per_query": 8,
+            "multi_stream_target_latency_percentile": 0.99,
+            "min_query_count": 662,
+            "multi_stream_expected_latency_ns": 5e6,
+        },
+    ),
+    "Server": (
+        {"target_qps": 70.0},
+        {
+            "server_target_latency_ns": 15_000_000,
+            "server_target_latency_percentile": 0.99,
+            "server_target_qps": 70.0,
+        },
+    ),
+}
+
 # LoadGen takes MLPerf's settings up once in a process, so each look is a process of its own, as each run is.
 LOOK = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 from modelport.mlperf.drive import _settings
 from modelport.mlperf.settings import LoadGenOptions, Pace, user_conf
-options = LoadGenOptions(**json.loads(sys.argv[1]))
-found = _settings(Path(sys.argv[2]), user_conf(options, 50_000, Pace(100.0, 0.01)), options)
-names = [name for name in dir(found) if not name.startswith("_") and name not in ("FromConfig", "mode", "scenario")]
-print(json.dumps({name: getattr(found, name) for name in names} | {"mode": found.mode.name, "scenario": found.scenario.name}))
+for given in json.loads(sys.argv[1]):
+    if os.fork() == 0:
+        options = LoadGenOptions(**given)
+        found = _settings(Path(sys.argv[2]), user_conf(options, 50_000, Pace(100.0, 0.01)), options)
+        names = [name for name in dir(found) if not name.startswith("_") and name not in ("FromConfig", "mode", "scenario")]
+        values = {name: getattr(found, name) for name in names}
+        print(json.dumps(values | {"mode": found.mode.name, "scenario": found.scenario.name}), flush=True)
+        os._exit(0)
+    assert os.wait()[1] == 0
 """
 
 
-def told(tmp_path, **options: object) -> dict:
-    done = subprocess.run(
-        [sys.executable, "-c", LOOK, json.dumps(options), str(tmp_path)], capture_output=True, text=True, timeout=100
-    )
+@pytest.fixture(scope="module")
+def told(tmp_path_factory) -> list[dict]:
+    """What LoadGen has taken up: of each scenario, and of the quick one."""
+    given = [*({"scenario": name} | more for name, (more, _) in SCENARIOS.items()), QUICK]
+    words = [sys.executable, "-c", LOOK, json.dumps(given), str(tmp_path_factory.mktemp("settings"))]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        (
-            {"scenario": "Offline"},
-            {"min_query_count": 24_576, "offline_expected_qps": 120.0, "performance_sample_count_override": 1024},
-        ),
-        (
-            {"scenario": "SingleStream"},
-            {"single_stream_target_latency_percentile": 0.9, "single_stream_expected_latency_ns": 5e6},
-        ),
-        (
-            {"scenario": "MultiStream"},
-            {
-                "multi_stream_samples_per_query": 8,
-                "multi_stream_target_latency_percentile": 0.99,
-                "min_query_count": 662,
-                "multi_stream_expected_latency_ns": 5e6,
-            },
-        ),
-        (
-            {"scenario": "Server", "target_qps": 70.0},
-            {
-                "server_target_latency_ns": 15_000_000,
-                "server_target_latency_percentile": 0.99,
-                "server_target_qps": 70.0,
-            },
-        ),
-    ],
-    ids=lambda value: value.get("scenario", ""),
-)
-def test_mlperfs_settings_are_loadgens_own(tmp_path, options, expected):
-    found = told(tmp_path, **options)
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_mlperfs_settings_are_loadgens_own(told, scenario):
+    found, expected = told[list(SCENARIOS).index(scenario)], SCENARIOS[scenario][1]
     assert {name: found[name] for name in expected} == expected
-    assert (found["min_duration_ms"], found["mode"]) == (600_000, "PerformanceOnly")
-    assert found["scenario"] == options["scenario"]
+    assert (found["min_duration_ms"], found["mode"], found["scenario"]) == (600_000, "PerformanceOnly", scenario)
     assert found["qsl_rng_seed"] != 0  # each of MLPerf's rounds has seeds of its own
 
 
-def test_quick_and_accuracy(tmp_path):
-    options = {"scenario": "Server", "target_qps": 5.0, "target_latency_ms": 80.0, "quick": True, "accuracy": True}
-    found = told(tmp_path, **options)
+def test_quick_and_accuracy(told):
+    found = told[-1]
     assert (found["mode"], found["min_duration_ms"], found["min_query_count"]) == ("AccuracyOnly", 2000, 200)
     assert (found["server_target_latency_ns"], found["server_target_latency_percentile"]) == (80_000_000, 0.9)
 
