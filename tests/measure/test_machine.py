@@ -142,6 +142,24 @@ def test_a_tool_that_fails_is_a_device_with_a_problem(tmp_path, tool):
     assert gpu.problem == "NVIDIA-SMI has failed because it could not talk to the driver."
 
 
+def test_the_driver_tells_where_its_tool_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    version = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.15  Release Build\nGCC version: 12\n"
+    gpus = {"0000:01:00.0": "Model: \t\t NVIDIA H100 80GB HBM3\nIRQ:   \t\t 16\n", "0000:02:00.0": "IRQ: 17\n"}
+    for bus, text in gpus.items():
+        (tmp_path / "proc/driver/nvidia/gpus" / bus).mkdir(parents=True)
+        (tmp_path / "proc/driver/nvidia/gpus" / bus / "information").write_text(text)
+    (tmp_path / "proc/driver/nvidia/version").write_text(version)
+    device(tmp_path, "0000:01:00.0", "0x030200", "0x10de", driver="nvidia")
+    first, second = machine.accelerators(tmp_path)
+    assert (first.name, first.detail, first.told_by) == (
+        "NVIDIA H100 80GB HBM3",
+        "driver 550.54.15",
+        "the NVIDIA driver",
+    )
+    assert (second.name, second.problem) == ("0000:02:00.0", None)
+
+
 def test_a_tool_that_does_not_answer(monkeypatch, tool):
     monkeypatch.setattr(machine, "_TOOL_S", 0.2)
     tool("nvidia-smi", "exec /bin/sleep 60")

@@ -25,6 +25,7 @@ from ..telemetry import elsewhere
 from . import machine, problems
 from .disk import measure_disk
 
+_MOST_S = 60.0  # that an engine's compiler may take for a network of two layers
 _OPTIONAL = (  # package, what it serves, extra
     ("nncf", "int8 models for OpenVINO cannot be made", "int8"),
     ("torch", "checkpoints cannot be exported", "export"),
@@ -132,7 +133,7 @@ def _check(name: str, precision: Precision, model: Path) -> EngineCheck:
         version = load(name).version()
         output = model.parent / f"{name}-{precision}"
         options = CompileOptions(precision=precision)
-        compiled = compile_model(model, output, engine=name, options=options, preprocess=_PREPROCESS)
+        compiled = compile_model(model, output, engine=name, options=options, preprocess=_PREPROCESS, timeout=_MOST_S)
         with open_model(compiled) as session:
             session.infer(np.zeros(session.input.shape, np.float32))
         executed = compiled.manifest.precision.executed

@@ -110,7 +110,7 @@ def _container(root: Path) -> str | None:
 
 def accelerators(root: Path = ROOT) -> tuple[Accelerator, ...]:
     """Devices besides the processor: those that their makers' tools name, and those that the system sees without such a tool."""
-    nvidia, npu = _nvidia(), _npu()
+    nvidia, npu = _nvidia() or _nvidia_driver(root), _npu()
     told = {"NVIDIA": bool(nvidia), "Huawei": bool(npu)}
     unused = [device for vendor, device in _pci(root) if not told.get(vendor)]
     if (root / "dev/accel").is_dir():
@@ -134,6 +134,18 @@ def _nvidia() -> list[Accelerator]:
         for row in rows
         if len(row) == 3
     ]
+
+
+def _nvidia_driver(root: Path) -> list[Accelerator]:
+    """What the driver itself tells where nvidia-smi is not installed, as in many containers."""
+    folder = root / "proc/driver/nvidia"
+    match = re.search(r"Kernel Module\s+(?:for \S+\s+)?(\d[\d.]*)", _text(folder / "version"))
+    found = []
+    for gpu in sorted((folder / "gpus").glob("*")):
+        model = re.search(r"^Model:\s*(.+)$", _text(gpu / "information"), re.MULTILINE)
+        detail = f"driver {match[1]}" if match else "driver"
+        found.append(Accelerator(name=model[1] if model else gpu.name, told_by="the NVIDIA driver", detail=detail))
+    return found
 
 
 def _npu() -> list[Accelerator]:
