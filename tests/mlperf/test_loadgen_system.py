@@ -9,6 +9,7 @@ import models
 import numpy as np
 import pytest
 
+from modelport.data.decode import Decoder
 from modelport.data.source import open_source
 from modelport.engines import open_model
 from modelport.engines.base import SessionOptions
@@ -16,6 +17,7 @@ from modelport.errors import DataError, InferenceError
 from modelport.mlperf.answers import ANSWER
 from modelport.mlperf.library import SampleLibrary, identity
 from modelport.mlperf.system import SystemUnderTest
+from modelport.offline import TensorSpec
 
 
 class Caller:
@@ -114,3 +116,14 @@ def test_images_are_the_same_whatever_their_labels(pictures):
     source = open_source(pictures)
     assert identity(source) == identity(source.labelled({"0001": 3}))
     assert identity(source) != identity(source.limited(3))
+
+
+def test_a_model_that_takes_pixels_gets_pixels(pictures):
+    _, height, width = models.SIZE
+    image = TensorSpec(name="image", dtype="uint8", shape=(4, height, width, 3), layout="NHWC")
+    source = open_source(pictures)
+    library = SampleLibrary(source, models.PREPROCESS, image, lambda *_: None)
+    library.load([2])
+    assert library[2].dtype == np.uint8
+    pixels = Decoder(models.PREPROCESS).pixels(source.samples[2].read())
+    np.testing.assert_array_equal(library[2], pixels)
