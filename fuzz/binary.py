@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -17,11 +21,13 @@ from modelport.calibration import CalibrationRecord
 from modelport.data.decode import Decoder
 from modelport.data.fast import FastDecoder
 from modelport.data.predictions import Prediction, Predictions, as_table, schema, writing
-from modelport.data.source import Sample
+from modelport.data.source import Sample, open_source
+from modelport.data.sources.index import INDEX_FILE, MEMBERS, MEMBERS_FILE
 from modelport.graph import ClassifierGraph, read_classifier
 from modelport.graph.classifier import SPEC_KEY
 from modelport.graph.quantized import is_quantized, read_calibration
 from modelport.graph.source import SourceGraph
+from modelport.packing import pack
 from modelport.spec import ModelSpec, Preprocess
 
 from . import documents
@@ -93,6 +99,85 @@ def decode(data: bytes) -> None:
 @cache
 def _decoders() -> tuple[Decoder, Decoder]:
     return Decoder(_PREPROCESS), FastDecoder(_PREPROCESS)
+
+
+def tar_files() -> list[bytes]:
+    """Two images, one with a class, and a JSON member; and the other headers that a tar may have."""
+    found = []
+    for kind in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", format=kind) as archive:
+            for name, data in (
+                ("a.jpg", b"image"),
+                ("a.cls", b"7"),
+                (f"{'n' * 90}/b.png", b"x"),
+                ("b.json", b'{"label": 1}'),
+            ):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+        found.append(buffer.getvalue())
+    return found
+
+
+def parquet_files() -> list[bytes]:
+    """As Hugging Face has it, two row groups; and bytes alone."""
+    images = [{"bytes": b"image", "path": "a.jpg"}, {"bytes": None, "path": None}]
+    found = []
+    for table in (pa.table({"image": images, "label": [1, -1]}), pa.table({"key": ["a", "b"], "image": [b"1", b"2"]})):
+        sink = io.BytesIO()
+        pq.write_table(table, sink, row_group_size=1)
+        found.append(sink.getvalue())
+    return found
+
+
+@cache
+def _indexed() -> Path:
+    """A folder of two images, packed."""
+    home = scratch() / "indexed"
+    (home / "images").mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (2, 2)).save(home / "images" / name)
+    pack(open_source(home / "images"), home / "shards")
+    return home / "shards"
+
+
+def index_files() -> list[bytes]:
+    """The index of packed images."""
+    return [(_indexed() / INDEX_FILE).read_bytes()]
+
+
+def member_files() -> list[bytes]:
+    """What is where in the shards, as JSON, which is easier to change than Parquet; and as Parquet."""
+    path = _indexed() / MEMBERS_FILE
+    rows = [row | {"sha256": row["sha256"].hex()} for row in pq.read_table(path).to_pylist()]
+    return [json.dumps(rows).encode(), path.read_bytes()]
+
+
+def in_indexed_folder(name: str, read: Callable[[Path], object]) -> Callable[[bytes], object]:
+    """What reads a folder of shards in which the file of this name holds the bytes."""
+
+    def parse(data: bytes) -> object:
+        path = _indexed() / name
+        kept = path.read_bytes()
+        try:
+            path.write_bytes(_as_members(data) if name == MEMBERS_FILE else data)
+            return read(_indexed())
+        finally:
+            path.write_bytes(kept)
+
+    return parse
+
+
+def _as_members(data: bytes) -> bytes:
+    """Parquet from the rows, where they are rows that its columns can hold."""
+    sink = io.BytesIO()
+    try:
+        rows = [row | {"sha256": bytes.fromhex(row["sha256"])} for row in json.loads(data)]
+        pq.write_table(pa.Table.from_pylist(rows, MEMBERS), sink)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, pa.ArrowException):
+        return data
+    return sink.getvalue()
 
 
 def _model() -> onnx.ModelProto:

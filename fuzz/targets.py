@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,10 @@ import click
 
 from modelport import calibration, journal, offline, recipe, results, schema, spec, stages
 from modelport.cli import shared, space
+from modelport.cluster import shards
 from modelport.data import class_names, dump, labels, op_csv, parts, source
+from modelport.data.sources import index, place
+from modelport.data.sources.index import INDEX_FILE, MEMBERS_FILE
 from modelport.engines import atc, onnxruntime_trace
 from modelport.errors import ModelportError
 from modelport.guide import atc as guide_atc
@@ -150,6 +153,18 @@ def _profile(path: Path) -> None:
     device_profile.analyse_op_csv(path).jsonable()
 
 
+def _expanded(text: str) -> None:
+    with place.reporting("pattern"):
+        place.expanded(f"{{0,1}}{text}")
+
+
+def _read_all(path: Path) -> None:
+    """Every image of a source, as a decoder reads it."""
+    for sample in source.open_source(path):
+        with suppress(ModelportError):
+            sample.read()
+
+
 DATA = (
     Target("labels", _LABELS, in_file("labels/val_label.txt", labels.read_labels)),
     Target("labels-json", _JSON_LABEL, in_directory("labels-json/one.json", labels.read_labels)),
@@ -163,6 +178,12 @@ DATA = (
     Target("dump-npy", binary.npy_files, in_directory("dump-npy/a_0.npy", dump.read_dump)),
     Target("op-summary", _SUMMARY, in_file("op-summary/op_summary_0_1.csv", _profile)),
     Target("op-statistic", _STATISTIC, in_directory("op-statistic/op_statistic_0_1.csv", op_csv.read_op_statistic)),
+    Target("pattern", _texts("x/{000..012}.tar", "{a,b}/{c,d}"), _text(_expanded)),
+    Target("listing", _texts("a.jpg\nb/c.png\nfile:///d.jpg\n"), in_file("listing/images.txt", source.open_source)),
+    Target("tar", binary.tar_files, in_file("tar/shard.tar", _read_all)),
+    Target("parquet", binary.parquet_files, in_file("parquet/shard.parquet", _read_all), slow=True),
+    Target("index", binary.index_files, binary.in_indexed_folder(INDEX_FILE, _read_all)),
+    Target("members", binary.member_files, binary.in_indexed_folder(MEMBERS_FILE, _read_all)),
     Target("predictions", binary.predictions, in_file("predictions/predictions.parquet", binary.read_predictions), slow=True),
     Target("image", binary.images, binary.decode, slow=True),
 )  # fmt: skip
@@ -301,6 +322,7 @@ RECORDS = (
             *(results.OptimizationResult, results.SweepResult, results.TuneResult, results.Parity, fp16.Fp16Forecast),
             *(calibration.CalibrationRecord, spec.ModelSpec, stages._State),
             *(results.LoadGenResult, results.Classification, results.Diagnosis),
+            *(index.Index, shards.Outcome, results.ScalePlan),
         ),
     ),
     Target("manifest", _manifests, in_file("manifest/manifest.json", _offline_model)),

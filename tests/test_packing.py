@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from modelport.data.parts import DIRECTORY
 from modelport.data.source import Source, open_source, stream_source
 from modelport.data.sources.index import MEMBERS, MEMBERS_FILE, Index, Shard
 from modelport.engines.base import SessionOptions
-from modelport.errors import DataError, OutputError
+from modelport.errors import DataError, FormatError, OutputError
 from modelport.inference import infer
 from modelport.packing import PackOptions, pack
 from modelport.pipeline import PipelineOptions
@@ -216,6 +217,45 @@ def test_an_index_that_lists_other_images_than_its_members(copied_shards):
     index = json.loads((copied_shards / "index.json").read_text())
     (copied_shards / "index.json").write_text(json.dumps(index | {"images": 61}))
     with pytest.raises(Exception, match=rf"{MEMBERS_FILE}: lists 60 images, index\.json 61; pack again"):
+        open_source(copied_shards)
+
+
+def test_an_index_cannot_lead_out_of_its_folder(copied_shards, tmp_path):
+    index = json.loads((copied_shards / "index.json").read_text())
+    outside = tmp_path / "outside.tar"
+    outside.write_bytes(bytes(index["shards"][0]["bytes"]))
+    index["shards"][0]["name"] = "../outside.tar"
+    (copied_shards / "index.json").write_text(json.dumps(index))
+    with pytest.raises(DataError, match=r"\.\./outside\.tar: this shard is missing"):
+        open_source(copied_shards)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shard": 7}, rf"{MEMBERS_FILE}: 'c0/000\.png' is in shard 7, the index lists \d; pack again"),
+        ({"shard": -1}, r"is in shard -1"),
+        ({"size": 1 << 40}, r"cannot be read: has 1,099,511,627,776 bytes, more than|^$"),
+        ({"group": 99}, r"has no row group 99|^$"),
+        ({"offset": -5}, r"cannot be read: |^$"),
+    ],
+)
+def test_members_that_point_to_nothing(copied_shards, change, message):
+    table = pq.read_table(copied_shards / MEMBERS_FILE)
+    rows = table.to_pylist()
+    rows[0] |= change
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), copied_shards / MEMBERS_FILE)
+    try:
+        next(iter(open_source(copied_shards))).read()
+        found = ""  # a kind of shard that has no use for this column
+    except (DataError, FormatError) as error:
+        found = str(error)
+    assert re.search(message, found), found
+
+
+def test_members_with_other_columns(copied_shards):
+    pq.write_table(pa.table({"key": ["a"] * 60}), copied_shards / MEMBERS_FILE)
+    with pytest.raises(FormatError, match=rf"{MEMBERS_FILE}: its columns are not those that `modelport pack` writes"):
         open_source(copied_shards)
 
 

@@ -17,6 +17,7 @@ TEXT_BYTES = 512 * MIB  # JSON, CSV, labels, lists; the labels of 14 million ima
 LINE_CHARACTERS = 16_384  # of a label file or list: a path has at most 4,096 bytes
 YAML_BYTES = 4 * MIB
 YAML_VALUES = 100_000  # with every alias written out
+PATTERN_NAMES = 1_000_000  # that the braces of a pattern such as `{000000..099999}.tar` stand for
 SCORES_BYTES = 64 * MIB  # one image's scores
 
 # Models

@@ -14,12 +14,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def draining(stop: Callable[[], None]) -> Iterator[None]:
     """Call `stop` at the first SIGINT or SIGTERM; a second one acts as it did before.
 
-    Only the main thread can have signals; in another one nothing changes.
+    A signal that the caller had ignored, as shells do for what runs in the background, stays so. Only the main thread can have
+    signals; in another one nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
 
     def restore() -> None:
         for number, handler in before.items():
@@ -29,7 +31,7 @@ def draining(stop: Callable[[], None]) -> Iterator[None]:
         restore()
         stop()
 
-    for number in _SIGNALS:
+    for number in before:
         signal.signal(number, on_signal)
     try:
         yield

@@ -256,6 +256,13 @@ def test_a_range_that_counts_downwards(tmp_path):
         open_source(tmp_path / "{9..0}.tar")
 
 
+def test_a_pattern_of_too_many_names_is_not_written_out(tmp_path):
+    with pytest.raises(
+        DataError, match=r"stands for 10,000,000,000 names, more than 1,000,000; name the folder instead"
+    ):
+        open_source(tmp_path / "{0..99999}-{0..99999}.tar")
+
+
 def test_a_foreign_index_is_none(make_files):
     folder = make_files("a.png")
     (folder / "index.json").write_text(json.dumps({"images": 3}))

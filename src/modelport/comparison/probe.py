@@ -87,14 +87,14 @@ class Probe:
         if which == "b" and self._untapped is not None:
             return self._untapped
         stage = self.pair.a if which == "a" else self.pair.b
-        with stage.untapped() as session:
-            if session is None:
+        with stage.untapped() as scores:
+            if scores is None:
                 run = self._open(which, [])
                 name = self._name(which, self.pair.cuts.names[-1])
                 found = [run(batch)[name] for batch in self.pair.images.batches]
             else:
                 self._runs[which] += 1
-                found = [stage.infer(session, batch) for batch in self.pair.images.batches]
+                found = [scores(batch) for batch in self.pair.images.batches]
                 if which == "b":
                     self._tapping = Tally()
         if which == "b":

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from ..engines.base import Engine, Session, SessionOptions
+from ..engines.base import Engine, SessionOptions
 from ..errors import DataError
 from ..offline import OfflineModel
 from ..results.diff import Side
@@ -26,7 +26,8 @@ _LOOK_UP = 3  # folders above an offline model in which its ONNX file is looked 
 if TYPE_CHECKING:
     from ..exporter.taps import TorchTaps
 
-Look = Callable[[Batch], dict[str, np.ndarray]]
+Look = Callable[[Batch], dict[str, np.ndarray]]  # a batch's tensors by name
+Scores = Callable[[Batch], np.ndarray]
 
 
 class Stage(ABC):
@@ -53,13 +54,9 @@ class Stage(ABC):
     def look(self, names: Iterable[str], batch: int) -> Look:
         """Compile with these tensors as outputs; the function runs one batch and returns them and the scores."""
 
-    def untapped(self) -> AbstractContextManager[Session | None]:
+    def untapped(self) -> AbstractContextManager[Scores | None]:
         """The model as it runs without taps, where that may compute otherwise; else None."""
         return nullcontext()
-
-    def infer(self, session: Session, images: Batch) -> np.ndarray:
-        """Scores of a batch from `untapped`'s session."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +95,15 @@ class OnnxStage(Stage):
 
         return run
 
-    def untapped(self) -> AbstractContextManager[Session | None]:
-        return self.engine.open(self.model, SessionOptions()) if self.model else nullcontext()
-
-    def infer(self, session: Session, images: Batch) -> np.ndarray:
-        """Scores of a batch from the model as it is."""
-        return np.concatenate([session.infer(self._feed(part)) for part in images.parts(session.batch_size)])
+    @contextmanager
+    def untapped(self) -> Iterator[Scores | None]:
+        if self.model is None:
+            yield None
+            return
+        with self.engine.open(self.model, SessionOptions()) as session:
+            yield lambda images: np.concatenate(
+                [session.infer(self._feed(part)) for part in images.parts(session.batch_size)]
+            )
 
     def _feed(self, images: Batch) -> np.ndarray:
         if not self.pixels:

@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import FormatError
 from ..results import ClusterLoad, InferResult, Limit, ScalePlan
 
-# Measured on two cores of an AMD EPYC (Zen 4), where and when docs/scaling.md says. `efficiency` and `start_s` are bounds of ours.
+# Measured on two cores of an AMD EPYC (Zen 4), where and when docs/scaling.md says. `start_s` is a guess.
 DEFAULTS: dict[str, Any] = {
     "device_cores": 0.0,
     "decode_s": 2.4e-3,
@@ -16,13 +16,13 @@ DEFAULTS: dict[str, Any] = {
     "network": 25e9 / 8,
     "store": 400e9 / 8,
     "shard": 1024,
-    "commit_s": 17e-3,
+    "commit_s": 5e-3,
     "journal_s": 5e-3,
     "part_bytes": 72.0,
     "planned_bytes": 600.0,
     "driver_bytes": 32e9,
     "start_s": 60.0,
-    "efficiency": 0.9,
+    "efficiency": 0.94,
 }
 
 

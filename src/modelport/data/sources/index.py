@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from ...errors import DataError, FormatError
+from ...printable import printable
 from ...schema import Record, parse_json
 from ...spec import Preprocess
 from ..source import Sample
@@ -74,14 +75,22 @@ def plan(places: list[Place]) -> Iterator[Sample]:
     for place in places:
         home, index = _index(place).parent, read_index(place)
         there = {entry.name: entry for entry in home.iterdir()}  # all at once: a store is asked once, not for each
-        shards = [_checked(there.get(shard.name, home / shard.name), shard) for shard in index.shards]
+        shards = [_checked(home, there.get(shard.name), shard) for shard in index.shards]
         with opened(home / MEMBERS_FILE) as file:
+            if not file.schema_arrow.equals(MEMBERS):
+                raise FormatError(
+                    f"{home / MEMBERS_FILE}: its columns are not those that `modelport pack` writes; pack again"
+                )
             if file.metadata.num_rows != index.images:
                 raise FormatError(
                     f"{home / MEMBERS_FILE}: lists {file.metadata.num_rows:,} images, {INDEX_FILE} {index.images:,}; pack again"
                 )
             for group in range(file.num_row_groups):
                 for row in file.read_row_group(group).to_pylist():
+                    if not 0 <= row["shard"] < len(shards):
+                        raise FormatError(
+                            f"{home / MEMBERS_FILE}: {row['key']!r} is in shard {row['shard']}, the index lists {len(shards)}; pack again"
+                        )
                     yield _sample(row, shards[row["shard"]], index.kind)
 
 
@@ -97,7 +106,9 @@ def _index(place: Place) -> Place:
     return place if place.name == INDEX_FILE else place / INDEX_FILE
 
 
-def _checked(place: Place, shard: Shard) -> Place:
+def _checked(home: Place, place: Place | None, shard: Shard) -> Place:
+    if place is None:  # a name with a folder in it, too, which might lead elsewhere
+        raise DataError(f"{home / printable(shard.name)}: this shard is missing; put it back, or pack again")
     size = required(place).stat().st_size
     if size != shard.bytes:
         raise DataError(

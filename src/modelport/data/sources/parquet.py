@@ -43,7 +43,7 @@ class Row:
     def read_bytes(self) -> bytes:
         with _reading:  # not several times because several threads want the same group
             column = _images(self.shard, self.shard.stat().st_mtime_ns, self.group)
-        value = column[self.row].as_py()
+        value = column[self.row].as_py() if 0 <= self.row < len(column) else None
         if value is None:
             raise OSError("this row has no image.bytes")
         return value
@@ -116,6 +116,8 @@ def opened(shard: Place) -> Iterator[pq.ParquetFile]:
 def _images(shard: Place, changed: int, group: int) -> pa.ChunkedArray:
     """The bytes of a row group's images; `changed` tells a file from another of its name."""
     with opened(shard) as file:
+        if not 0 <= group < file.num_row_groups:
+            raise OSError(f"{shard} has no row group {group}")
         leaves = {file.schema.column(index).path for index in range(len(file.schema))}
         table = file.read_row_group(group, columns=["image.bytes" if "image.bytes" in leaves else "image"])
     column = table["image"].combine_chunks()

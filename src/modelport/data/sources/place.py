@@ -9,12 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import product
+from math import prod
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from ... import limits
 from ...errors import DataError
 
+_GROUP = re.compile(r"\{([^{}]*)\}")  # in a pattern
+_RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
 _BLOCK = 1 << 16  # bytes of a store that are asked for at once where headers are looked for
 _TIMES = ("LastModified", "mtime", "last_modified", "updated", "created")  # what the stores call it
 
@@ -131,14 +136,16 @@ def read_range(place: Place, start: int, size: int) -> bytes:
     """Some of a file's bytes.
 
     Raises:
-        OSError: it cannot be read, or ends before.
+        OSError: it cannot be read, ends before, or is larger than any image that is decoded.
     """
+    if size > limits.IMAGE_BYTES:
+        raise OSError(f"has {size:,} bytes, more than {limits.IMAGE_BYTES:,}")
     if isinstance(place, Remote):
         data = place.read_range(start, start + size)
     else:
         with place.open("rb") as file:
-            file.seek(start)
-            data = file.read(size)
+            file.seek(start)  # which refuses a negative place
+            data = file.read(min(max(size, 0), place.stat().st_size))
     if len(data) != size:
         raise OSError(
             f"{place} ends at byte {start + len(data):,}, this image's last is {start + size:,}: it was cut off"
@@ -154,6 +161,10 @@ def expanded(text: str) -> list[str]:
     """
     if "://" not in text and Path(text).exists():
         return [text]
+    if (count := prod(_count(group) for group in _GROUP.findall(text))) > limits.PATTERN_NAMES:
+        raise DataError(
+            f"{text}: stands for {count:,} names, more than {limits.PATTERN_NAMES:,}; name the folder instead"
+        )
     found = [found for name in _braces(text) for found in _globbed(name)]
     if not found:
         raise DataError(f"{text}: stands for nothing; a range counts upwards, such as {{000..099}}")
@@ -161,14 +172,21 @@ def expanded(text: str) -> list[str]:
 
 
 def _braces(text: str) -> list[str]:
-    group = re.search(r"\{([^{}]*)\}", text)
-    if group is None:
-        return [text]
-    options = group[1].split(",")
-    if numbers := re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", group[1]):
+    head, *rest = _GROUP.split(text)  # text between groups, and what the groups hold, in turn
+    choices = [[option + tail for option in _options(group)] for group, tail in zip(rest[::2], rest[1::2], strict=True)]
+    return ["".join([head, *chosen]) for chosen in product(*choices)]
+
+
+def _count(group: str) -> int:
+    numbers = _RANGE.fullmatch(group)
+    return max(0, int(numbers[2]) - int(numbers[1]) + 1) if numbers else group.count(",") + 1
+
+
+def _options(group: str) -> list[str]:
+    if numbers := _RANGE.fullmatch(group):
         first, last = numbers.groups()
-        options = [f"{number:0{len(first)}}" for number in range(int(first), int(last) + 1)]
-    return [whole for option in options for whole in _braces(text[: group.start()] + option + text[group.end() :])]
+        return [f"{number:0{len(first)}}" for number in range(int(first), int(last) + 1)]
+    return group.split(",")
 
 
 def _globbed(text: str) -> list[str]:
