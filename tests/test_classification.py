@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -204,3 +206,15 @@ def test_none_that_could_be_read_is_exit_1_with_the_reasons(named, pictures):
 
 def test_standard_input_is_given_once(named):
     assert b"`-` reads one image from stdin: give it once" in modelport(named.path, "-", "-", code=2).stderr
+
+
+def test_standard_input_that_is_closed_or_the_keyboard_is_wrong_usage(named):
+    line = [sys.executable, "-m", "modelport", "classify", str(named.path), "-"]
+    ours, theirs = pty.openpty()
+    for stdin in (theirs, None):
+        shell = line if stdin is not None else ["sh", "-c", 'exec "$@" <&-', "sh", *line]
+        done = subprocess.run(shell, stdin=stdin, capture_output=True, timeout=100)
+        assert done.returncode == 2
+        assert b"`-` reads an image from stdin, and there is none: pipe one into it" in done.stderr
+    os.close(ours)
+    os.close(theirs)

@@ -31,8 +31,8 @@ def command(model: Path, images: tuple[Path | str, ...], class_names: Path | Non
     given = [str(place) for place in images].count(STDIN)
     if given > 1:
         raise click.UsageError("`-` reads one image from stdin: give it once")
-    if given and sys.stdin.isatty():
-        raise click.UsageError("`-` reads an image from stdin, and stdin is the keyboard: pipe an image into it")
+    if given and (sys.stdin is None or sys.stdin.isatty()):
+        raise click.UsageError("`-` reads an image from stdin, and there is none: pipe one into it, or name a file")
     names = read_class_names(class_names) if class_names else None
     with progress() as update:
         result = classify(model, images, top=top, class_names=names, progress=update)
