@@ -59,7 +59,7 @@ def test_each_reason_has_its_numbers(tmp_path):
     log = detail(
         tmp_path, result_validity="INVALID", result_perf_constraints_met=False, result_min_duration_met=False,
         result_min_queries_met=False, result_query_count=5, effective_min_query_count=100, effective_min_duration_ms=2000,
-        effective_target_latency_percentile=0.99, effective_target_latency_ns=15_000_000,
+        effective_target_latency_percentile=0.99, effective_target_latency_ns=15_000_000, early_stopping_met=False,
         error_runtime="ran\nout", **{"result_99.00_percentile_latency_ns": 20_000_000},
     )  # fmt: skip
     assert log.errors == ["ran out"]

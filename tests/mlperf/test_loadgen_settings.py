@@ -95,14 +95,18 @@ def test_a_model_that_takes_microseconds_does_not_make_loadgen_prepare_a_billion
 
 
 def test_only_what_differs_is_a_deviation():
-    assert deviations(LoadGenOptions(scenario="Offline"), 50_000) == ()
-    found = deviations(LoadGenOptions(scenario="MultiStream", quick=True, limit=20), 20)
+    assert deviations(LoadGenOptions(scenario="Offline"), 50_000, "resnet50") == ()
+    found = deviations(LoadGenOptions(scenario="MultiStream", quick=True, limit=20), 20, "tiny")
     assert found == (
         "quick: at least 1 s and 100 queries, not 600 s, 90th percentile not 99th",
         "20 images; MLPerf has ImageNet's 50,000, 1,024 of them in memory",
         "only the first 20 images",
+        "the network is tiny; MLPerf's is ResNet-50 v1.5",
     )
-    assert deviations(LoadGenOptions(scenario="Server", target_qps=1, target_latency_ms=15.0), 50_000) == ()
+    assert deviations(LoadGenOptions(scenario="Offline"), 2000, "resnet50d") == (
+        "2,000 images; MLPerf has ImageNet's 50,000",
+    )
+    assert deviations(LoadGenOptions(scenario="Server", target_qps=1, target_latency_ms=15), 50_000, "resnet50") == ()
 
 
 @pytest.mark.parametrize(

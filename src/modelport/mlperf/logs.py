@@ -134,7 +134,8 @@ class DetailLog:
         if self.valid is not False:
             return []
         found = []
-        if self.get("result_perf_constraints_met") is False:
+        late = self.get("result_perf_constraints_met") is False
+        if late:
             found.append(
                 f"{self._percentile:g} % of the queries took up to {self._latency_ms(scenario):,.2f} ms, the bound is "
                 f"{self.number('effective_target_latency_ns') / 1e6:g} ms: ask for fewer queries a second"
@@ -146,7 +147,7 @@ class DetailLog:
             least = self.number("effective_min_query_count")
             answered = self.number("result_query_count")
             found.append(f"{answered:,.0f} queries were answered, at least {least:,.0f} are asked for")
-        if self.get("early_stopping_met") is False:
+        if self.get("early_stopping_met") is False and not late:  # with too many late ones, more queries would not help
             told = printable(" ".join(str(self.get("early_stopping_result") or "").replace(" * ", " ").split()))
             found.append(f"too few queries for the percentile to be sure; LoadGen: {told}")
         return found or [printable(str(self.get("result_invalid_reason") or "LoadGen does not say why").strip())]

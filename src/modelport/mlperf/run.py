@@ -227,7 +227,7 @@ def _result(run: _Run, folder: Path, accuracy: Accuracy | None) -> LoadGenResult
         scenario=options.scenario,
         mode="accuracy" if options.accuracy else "performance",
         quick=options.quick,
-        deviations=deviations(options, len(run.source)),
+        deviations=deviations(options, len(run.source), run.model.manifest.model.arch),
         model=run.model.manifest.model,
         source=run.source.where,
         images=len(run.source),

@@ -15,6 +15,7 @@ from ..results import Scenario
 BENCHMARK = "resnet50"  # MLPerf's image classification
 LOADED = 1024  # images in memory during a performance run (MLPerf's performance_sample_count)
 SERVER_BOUND_MS = 15.0
+_IMAGENET = 50_000
 LEAST_MS = 600_000  # that a performance run lasts
 _QUICK_MS = {"Offline": 1000, "SingleStream": 1000, "MultiStream": 1000, "Server": 2000}
 _QUICK_QUERIES = {"Offline": 64, "SingleStream": 100, "MultiStream": 100, "Server": 200}
@@ -96,21 +97,24 @@ def user_conf(options: LoadGenOptions, images: int, pace: Pace) -> str:
     return heading + "".join(f"{line}\n" for line in lines)
 
 
-def deviations(options: LoadGenOptions, images: int) -> tuple[str, ...]:
-    """In which points a run is not what MLPerf asks for."""
-    return tuple(_deviations(options, images))
+def deviations(options: LoadGenOptions, images: int, arch: str) -> tuple[str, ...]:
+    """In which points a run is not what MLPerf asks for; `arch` is the network's name. Whether images are ImageNet's is not known."""
+    return tuple(_deviations(options, images, arch))
 
 
-def _deviations(options: LoadGenOptions, images: int) -> Iterable[str]:
+def _deviations(options: LoadGenOptions, images: int, arch: str) -> Iterable[str]:
     scenario = options.scenario
     if options.quick and not options.accuracy:
         seconds, queries = _QUICK_MS[scenario] / 1000, _QUICK_QUERIES[scenario]
         least = f"{queries} samples" if scenario == "Offline" else f"{queries} queries"
         percentile = f", {_QUICK_PERCENTILE}th percentile not 99th" if scenario in ("MultiStream", "Server") else ""
         yield f"quick: at least {seconds:g} s and {least}, not 600 s{percentile}"
-    if images < LOADED:
-        yield f"{images:,} images; MLPerf has ImageNet's 50,000, {LOADED:,} of them in memory"
+    if images != _IMAGENET:
+        loaded = f", {LOADED:,} of them in memory" if images < LOADED else ""
+        yield f"{images:,} images; MLPerf has ImageNet's {_IMAGENET:,}{loaded}"
     if options.limit is not None:
         yield f"only the first {options.limit:,} images"
     if options.target_latency_ms not in (None, SERVER_BOUND_MS):
         yield f"latency bound {options.target_latency_ms} ms, not {SERVER_BOUND_MS:g} ms"
+    if not arch.startswith(BENCHMARK):
+        yield f"the network is {arch}; MLPerf's is ResNet-50 v1.5"

@@ -29,7 +29,7 @@ class LoadGenResult(Target):
         scenario: how queries came.
         mode: performance, or accuracy: each image once, and nothing said of speed.
         quick: seconds instead of ten minutes; unofficial.
-        deviations: in which points the settings are not those that MLPerf asks for; empty where they are.
+        deviations: in which points the run is not what MLPerf asks for.
         loadgen_version: of MLCommons' package.
         model: the network.
         source: where the images come from.
