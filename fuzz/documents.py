@@ -13,11 +13,12 @@ from pydantic import BaseModel
 from modelport.recipe import InferenceSection, ModelSection
 from modelport.results import GateCheck, ReferenceAccuracy
 from modelport.results.profile import Operator
-from modelport.spec import Preprocess
+from modelport.spec import ModelSpec, Preprocess
 
 # Where a record demands more than its fields' types say.
 _SPECIAL: dict[type, dict[str, Any]] = {
     Preprocess: {"input_size": [3, 32, 32], "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]},
+    ModelSpec: {"num_classes": 3, "class_names": ["cat", "dog", "crane"]},
     InferenceSection: {"isolate": True},
     ModelSection: {"arch": "cspresnext50", "checkpoint": "weights.pth", "random_weights": False, "onnx": None},
     GateCheck: {"unit": "points"},

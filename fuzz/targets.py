@@ -19,7 +19,7 @@ import click
 from modelport import calibration, journal, offline, recipe, results, schema, spec, stages
 from modelport.cli import shared, space
 from modelport.cluster import shards
-from modelport.data import dump, labels, op_csv, parts, source
+from modelport.data import class_names, dump, labels, op_csv, parts, source
 from modelport.data.sources import index, place
 from modelport.data.sources.index import INDEX_FILE, MEMBERS_FILE
 from modelport.engines import atc, onnxruntime_trace
@@ -30,6 +30,7 @@ from modelport.guide.ais_bench import summary
 from modelport.guide.ais_bench.inputs import FileInput
 from modelport.measure import device_profile, fp16
 from modelport.measure import journal as trials
+from modelport.mlperf import answers, logs
 
 from . import binary, documents
 from .scratch import in_directory, in_file, scratch
@@ -108,6 +109,45 @@ _STATISTIC = _texts(
 )
 
 
+_CLASS_NAMES = _texts('["cat", "dog"]', '{"1": "dog", "0": ["n01", "cat"]}')
+_LOADGEN_DETAIL = _texts(
+    "".join(
+        f':::MLLOG {{"key": "{key}", "value": {value}, "metadata": {{"is_error": false}}}}\n'
+        for key, value in {
+            "loadgen_version": '"6.0"',
+            "effective_target_latency_percentile": 0.9,
+            "effective_target_latency_ns": 15,
+            "effective_samples_per_query": 1,
+            "effective_min_query_count": 3,
+            "effective_min_duration_ms": 600,
+            "result_validity": '"INVALID"',
+            "result_perf_constraints_met": "false",
+            "result_min_duration_met": "false",
+            "result_min_queries_met": "false",
+            "early_stopping_met": "false",
+            "result_query_count": 2,
+            "result_samples_per_second": 3.5,
+            "result_completed_samples_per_sec": 3.5,
+            "result_90.00_percentile_latency_ns": 5,
+            "result_90.00_percentile_per_query_latency_ns": 6,
+        }.items()
+    )
+)
+_LOADGEN_ANSWERS = _texts(json.dumps([{"seq_id": 0, "qsl_idx": 0, "data": answers.ANSWER.itemsize * "00"}]))
+
+
+def _detail(path: Path) -> None:
+    """All that a result takes from it."""
+    log = logs.DetailLog(path)
+    for scenario in ("Offline", "SingleStream", "MultiStream", "Server"):
+        log.summary(scenario)
+
+
+def _answers(path: Path) -> None:
+    one = source.Source("here", (source.Sample("a.png", Path("a.png")),))
+    list(answers.read_answers(path, one))
+
+
 def _profile(path: Path) -> None:
     """All the way to the figures that are written."""
     device_profile.analyse_op_csv(path).jsonable()
@@ -128,6 +168,10 @@ def _read_all(path: Path) -> None:
 DATA = (
     Target("labels", _LABELS, in_file("labels/val_label.txt", labels.read_labels)),
     Target("labels-json", _JSON_LABEL, in_directory("labels-json/one.json", labels.read_labels)),
+    Target("class-names", _texts("cat\ndog\n", "\ufefftench\r\n"), in_file("class-names/names.txt", class_names.read_class_names)),
+    Target("class-names-json", _CLASS_NAMES, in_file("class-names-json/names.json", class_names.read_class_names)),
+    Target("loadgen-detail", _LOADGEN_DETAIL, in_file("loadgen-detail/mlperf_log_detail.txt", _detail)),
+    Target("loadgen-accuracy", _LOADGEN_ANSWERS, in_file("loadgen-accuracy/mlperf_log_accuracy.json", _answers)),
     Target("info", _INFO, in_file("info/images.info", source.open_source)),
     Target("dump-txt", _texts("0.5 -1.25e-05 3 nan\n"), in_directory("dump-txt/a_1.txt", dump.read_dump)),
     Target("dump-bin", lambda: [bytes(40)], in_directory("dump-bin/a_1.bin", dump.read_dump)),
@@ -277,6 +321,7 @@ RECORDS = (
             *(results.RunResult, results.InferResult, results.BenchResult, results.ProfileResult, results.DiffResult),
             *(results.OptimizationResult, results.SweepResult, results.TuneResult, results.Parity, fp16.Fp16Forecast),
             *(calibration.CalibrationRecord, spec.ModelSpec, stages._State),
+            *(results.LoadGenResult, results.Classification, results.Diagnosis),
             *(index.Index, shards.Outcome, results.ScalePlan),
         ),
     ),

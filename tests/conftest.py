@@ -38,6 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long modules first, so that no worker begins one when the others are done."""
     items.sort(key=lambda item: _LONG.index(item.path.stem) if item.path.stem in _LONG else len(_LONG))
 
+
 os.environ["MODELPORT_HISTORY"] = "off"  # of all commands that tests run: nothing is written into the user's history
 
 

@@ -176,8 +176,10 @@ RIGHT_OF = {
     "stopping": {"data", "engines", "pipeline", "measure", "job", "cli", "report"},
     "work": {"resumable", "inference", "exporter", "measure", "job", "cli", "report"},
     "resumable": {"inference", "exporter", "measure", "job", "cli", "report"},
-    "inference": {"exporter", "measure", "job", "cli", "report"},
-    "measure": {"comparison", "inspection", "job", "cli", "report"},
+    "inference": {"exporter", "measure", "mlperf", "job", "cli", "report"},
+    "classification": {"exporter", "measure", "mlperf", "job", "cli", "report"},
+    "measure": {"mlperf", "comparison", "inspection", "job", "cli", "report"},
+    "mlperf": {"exporter", "comparison", "inspection", "job", "cli", "report"},
     "comparison": {"inspection", "job", "cli", "report"},
     "history": {"engines", "exporter", "pipeline", "inference", "measure", "comparison", "job", "report", "cli"},
     "job": {"cli"},
@@ -198,6 +200,7 @@ def test_left_never_imports_right(name):
         ("onnxruntime", {"engines/onnxruntime.py", "exporter/export.py", "quantizers.py"}),
         ("nncf", {"quantizers.py"}),
         ("ray", {"cluster/connection.py", "cluster/on_ray.py"}),
+        ("mlperf_loadgen", {"mlperf/drive.py"}),
     ],
 )
 def test_a_runtime_is_imported_by_its_own_engine_only(package, allowed):

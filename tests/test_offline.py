@@ -7,7 +7,7 @@ import json
 import pytest
 
 from modelport.errors import FormatError, OutputError
-from modelport.offline import MANIFEST, Manifest, OfflineModel
+from modelport.offline import FORMAT_VERSION, MANIFEST, Manifest, OfflineModel
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_manifest_that_is_not_text_is_refused(directory):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param(lambda data: data.update(format_version=0), r"format_version: .*1, got 0", id="older"),
+        pytest.param(lambda data: data.update(format_version=0), r"format_version: .*1 or 2, got 0", id="older"),
         pytest.param(
             lambda data: data.update(format="tarball"), "format: .*modelport.offline-model", id="another format"
         ),
@@ -156,7 +156,7 @@ def test_a_manifest_that_does_not_fit_is_refused_by_place(directory, edit, chang
 
 def test_a_newer_format_is_refused_as_newer(directory, edit):
     """The version decides before the keys that only the newer format has."""
-    edit(lambda data: data.update(format_version=2, brand_new={"a": 1}))
+    edit(lambda data: data.update(format_version=FORMAT_VERSION + 1, brand_new={"a": 1}))
 
     with pytest.raises(FormatError, match=r"written by a newer modelport"):
         OfflineModel.load(directory)

@@ -182,7 +182,7 @@ def test_recipes(rounds, tolerance, engine, name):
     plain = documents.document(Recipe) | {"name": name, "targets": [{"engine": engine, "precision": "bf16"}]}
     plain["performance"]["rounds"], plain["accuracy"]["tolerance_points"] = rounds, tolerance
     plain["model"]["checkpoint"] = plain["data"]["images"] = plain["calibration"]["images"] = "/somewhere"
-    plain["data"]["labels"] = plain["calibration"]["labels"] = None
+    plain["data"]["labels"] = plain["calibration"]["labels"] = plain["model"]["class_names"] = None
     wanted = Recipe.parse(plain, "document")
     with TemporaryDirectory() as folder:
         path = Path(folder) / "recipe.yaml"

@@ -25,7 +25,8 @@ class Commands:
         model = self._recipe.model
         weights = ["--checkpoint", model.checkpoint] if model.checkpoint else ["--random-weights"]
         classes = ["--num-classes", model.num_classes] if model.num_classes else []
-        words = ["--arch", model.arch, *weights, *classes, "--recipe", self._path, "--opset", self._recipe.export.opset]
+        words = ["--arch", model.arch, *weights, *classes, *self._names(), "--recipe", self._path]
+        words += ["--opset", self._recipe.export.opset]
         self._add("model", "ONNX file and its parity with PyTorch", "export", *words, "-o", output)
 
     def compile(
@@ -39,6 +40,8 @@ class Commands:
             words += ["--recipe", self._path]
         if target.precision == "int8":
             words += self._calibration()
+        if self._recipe.model.onnx is not None:  # `export` has put them into its file
+            words += self._names()
         self._add("model", f"{target.name}, batch {batch_size}: offline model", "compile", onnx, *words, "-o", output)
 
     def infer(self, target: TargetSection, model: Path, home: Path, output: Path) -> None:
@@ -79,6 +82,10 @@ class Commands:
         reference, onnx = files
         words = ["--images", self._recipe.data.images, "--limit", self._recipe.inspect.images, "--onnx", onnx, "--all"]
         self._add("inside", f"{target.name}: layers", "diff", reference, model, *words, "-o", output)
+
+    def _names(self) -> list[object]:
+        names = self._recipe.model.class_names
+        return ["--class-names", names] if names else []
 
     def _calibration(self) -> list[object]:
         calibration = self._recipe.calibration

@@ -72,7 +72,7 @@ def infer(  # noqa: PLR0913
     if cluster is not None and not isinstance(images, Source) and "://" not in str(images):
         images = Path(images).absolute()  # as the actors will look for it
     source = prepare_source(images, labels, model.manifest.model, options.limit)
-    seen = _calibrated_with(model, source)
+    seen = seen_in_calibration(model, source)
     with _executor(model, options, cluster) as (executor, opened):
         target, spec = describe(model, opened), model.manifest.model
         digest = files.digest(model.path / MANIFEST)
@@ -135,7 +135,7 @@ def prepare_source(
     return source.limited(limit)
 
 
-def _calibrated_with(model: OfflineModel, source: Source) -> tuple[str, ...]:
+def seen_in_calibration(model: OfflineModel, source: Source) -> tuple[str, ...]:
     """Names of the images that the model was calibrated with. With labels they would be evaluated: refused."""
     seen = set(model.calibrated_with({sample.key: sample.origin for sample in source}))
     refuse_overlap([sample.key for sample in source if sample.key in seen and sample.label is not None], source.where)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .accuracy import INFER_FILE, PREDICTIONS_FILE, compare_decisions, compare_scores, count_topn, guide_result, judge
 from .commands import Commands
+from .data.class_names import read_class_names
 from .data.labels import label_key, read_labels
 from .data.predictions import Predictions
 from .data.source import Source, open_source
@@ -127,7 +128,7 @@ class _Job:
         started, begin = datetime.now(UTC).isoformat(timespec="seconds"), perf_counter()
         recipe = self.recipe
         graph, export_parity = self._onnx()
-        spec = graph.resolve_spec(recipe.preprocess, recipe.model.num_classes)
+        spec = graph.resolve_spec(recipe.preprocess, recipe.model.num_classes, self._class_names())
         source = self._images(spec)
         labels = {label_key(sample.key): sample.label for sample in source if sample.label is not None}
         truth = _Truth(spec, labels | self._label_file(), None)
@@ -180,6 +181,7 @@ class _Job:
             "preprocess": self.recipe.preprocess and self.recipe.preprocess.jsonable(),
             "export": self.recipe.export.jsonable(),
             "pins": model.pins,
+            **({"class_names": names} if (names := self._class_names()) else {}),
             "packages": environment().packages,
         }
         self.stages.run("export", inputs, [path, proof, notes], work)
@@ -200,7 +202,12 @@ class _Job:
             opset=export.opset,
             tolerance=export.tolerance,
             pins=model.pins,
+            class_names=self._class_names(),
         )
+
+    def _class_names(self) -> tuple[str, ...] | None:
+        path = self.recipe.model.class_names
+        return read_class_names(path) if path else None
 
     # -- the images
 
@@ -355,7 +362,7 @@ class _Job:
 
         def work() -> None:
             compile_model(file, path, engine=target.engine, options=options, preprocess=spec.preprocess,
-                          num_classes=spec.num_classes, force=True)  # fmt: skip
+                          num_classes=spec.num_classes, class_names=spec.class_names, force=True)  # fmt: skip
 
         self.stages.run(f"compile {path.relative_to(self.out)}", inputs, [path / MANIFEST], work, path)
         stated = graph.spec is not None and graph.spec.preprocess == spec.preprocess

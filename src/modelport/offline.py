@@ -19,7 +19,7 @@ from .schema import Record, parse_json, read_text
 from .spec import ModelSpec, Precision
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # written where the classes have names; without them it is 1, as earlier versions read it
 
 
 class EngineVersion(Record):
@@ -65,7 +65,7 @@ class Manifest(Record):
     """
 
     format: Literal["modelport.offline-model"] = "modelport.offline-model"
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = 1
     modelport_version: str = __version__
     engine: EngineVersion
     precision: PrecisionPair

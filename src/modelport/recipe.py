@@ -42,6 +42,7 @@ class ModelSection(Record):
         num_classes: width of the output; needed where neither timm nor the ONNX file says.
         md5, sha256: pins of the checkpoint.
         size_bytes, origin: told to whoever lacks the file: its size, and where it comes from.
+        class_names: file with a name for each class; None takes those in the ONNX file, if any.
     """
 
     arch: str | None = None
@@ -53,6 +54,7 @@ class ModelSection(Record):
     sha256: str | None = None
     size_bytes: Positive | None = None
     origin: str | None = None
+    class_names: Path | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -256,7 +258,7 @@ class Recipe(Record):
         base = path.parent
         return recipe.model_copy(
             update={
-                "model": _resolved(recipe.model, base, "checkpoint", "onnx"),
+                "model": _resolved(recipe.model, base, "checkpoint", "onnx", "class_names"),
                 "data": _resolved(recipe.data, base, "images", "labels"),
                 "calibration": recipe.calibration and _resolved(recipe.calibration, base, "images", "labels"),
             }

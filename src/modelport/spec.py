@@ -6,11 +6,12 @@ import hashlib
 import json
 import math
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from . import limits
+from .errors import FormatError
 from .schema import Record
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -109,9 +110,44 @@ class ModelSpec(Record):
         num_classes: width of the output.
         checkpoint_sha256: digest of the weights file; None for random weights or an ONNX of unknown origin.
         preprocess: see Preprocess.
+        class_names: a name for each class, from class 0; None where they are not known, and then not written either, so that
+            earlier versions read what has none.
     """
 
     arch: str
     num_classes: Annotated[int, Field(ge=1, le=limits.CLASSES)]
     checkpoint_sha256: str | None = None
     preprocess: Preprocess
+    class_names: tuple[Annotated[str, Field(min_length=1, max_length=limits.LINE_CHARACTERS)], ...] | None = None
+
+    @model_validator(mode="after")
+    def _a_name_for_each_class(self) -> Self:
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise ValueError(f"class_names has {len(self.class_names):,} names for {self.num_classes:,} classes")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent_names(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data = handler(self)
+        if self.class_names is None:
+            del data["class_names"]
+        return data
+
+    def named(self, names: tuple[str, ...] | None) -> ModelSpec:
+        """The same with these names of its classes; itself where there are none to give.
+
+        Raises:
+            FormatError: there are more or fewer of them than classes.
+        """
+        if names is None:
+            return self
+        if len(names) != self.num_classes:
+            raise FormatError(
+                f"{len(names):,} class names were given, and the model has {self.num_classes:,} classes; give one for each, from "
+                "class 0"
+            )
+        return self.model_copy(update={"class_names": names})
+
+    def name_of(self, label: int) -> str:
+        """The class's name; its number where names are not known."""
+        return self.class_names[label] if self.class_names is not None else str(label)

@@ -23,9 +23,11 @@ _COMMANDS = {  # name: module in this package that defines `command`; in the ord
     "compile": "compile",
     "pack": "pack",
     "infer": "infer",
+    "classify": "classify",
     "evaluate": "evaluate",
     "forecast-fp16": "forecast_fp16",
     "bench": "bench",
+    "loadgen": "loadgen",
     "profile": "profile",
     "diff": "diff",
     "sweep": "sweep",
@@ -36,6 +38,7 @@ _COMMANDS = {  # name: module in this package that defines `command`; in the ord
     "gate": "gate",
     "guide": "guide",
     "doctor": "doctor",
+    "completion": "completion",
 }
 
 

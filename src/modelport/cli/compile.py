@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .shared import IMAGES, PATH, PRECISIONS, emit, force_option, json_option, preprocess_options, read_preprocess
+from .shared import (
+    CLASS_NAMES_HELP,
+    IMAGES,
+    PATH,
+    PRECISIONS,
+    emit,
+    force_option,
+    json_option,
+    preprocess_options,
+    read_preprocess,
+)
 
 if TYPE_CHECKING:
     from ..calibration import Calibration
@@ -73,6 +83,7 @@ LOGS = ("debug", "info", "warning", "error", "null")
     help="uint8: take pixels, N x height x width x channels; the model normalises them itself.",
 )
 @click.option("--num-classes", type=click.IntRange(min=1), help="For an ONNX file that does not say.")
+@click.option("--class-names", type=PATH, help=CLASS_NAMES_HELP)
 @click.option("--soc-version", metavar="CHIP", help="ascend: the chip, such as Ascend310; asked of it if left out.")
 @click.option("--aipp", is_flag=True, help="ascend: take uint8 pixels; the chip subtracts the mean and divides.")
 @click.option(
@@ -85,13 +96,14 @@ LOGS = ("debug", "info", "warning", "error", "null")
 @json_option
 def command(
     onnx: Path, engine: str, precision: str | None, batch_size: int, soc_version: str | None, aipp: bool, atc_log: str,
-    dry_run: bool, output: Path | None, force: bool, as_json: bool, **more: Any,
+    class_names: Path | None, dry_run: bool, output: Path | None, force: bool, as_json: bool, **more: Any,
 ) -> None:  # fmt: skip
     """Compile an ONNX classifier into an offline model.
 
     Any ONNX file with one image input (N x channels x height x width) and one N x classes output will do. Without
     modelport's metadata, say how its images are prepared.
     """
+    from ..data.class_names import read_class_names
     from ..engines import load
     from ..engines.base import CompileOptions
     from ..engines.compiler import compile_model, plan_compile
@@ -117,8 +129,9 @@ def command(
     if dry_run:
         _show_plan(plan_compile(onnx, **what), engine, as_json)
         return
+    names = read_class_names(class_names) if class_names else None
     with _quantized(onnx, what, more | {"output": output}, force) as source:
-        model = compile_model(source, output, **what, force=force)
+        model = compile_model(source, output, **what, class_names=names, force=force)
     manifest = model.manifest
     rows = [
         ("offline model", str(model.path)),

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import click
 
-from .shared import emit, json_option
+from .shared import PATH, console, emit, json_option
 
 
 @click.command()
+@click.option("--disk", type=PATH, metavar="DIR", help="Measure this directory's disk, not that of temporary files.")
+@click.option("--check", is_flag=True, help="Exit 1 where there is an error, for scripts; warnings and notes pass.")
 @json_option
-def command(as_json: bool) -> None:
-    """Say which engines run here, in which precision they really execute, and why the others do not."""
-    from ..measure.doctor import examine
-    from ..report.rows import Table
+def command(disk: Path | None, check: bool, as_json: bool) -> None:
+    """Say what runs here, and what mends the rest.
 
-    found = examine()
-    env = found.environment
-    machine = [
-        ("processor", f"{env.cpu} ({env.cpu_family}), {env.cores} cores usable, {env.memory_bytes / 2**30:.0f} GiB"),
-        ("features", " ".join(env.cpu_features)),
-        ("system", f"{env.system}, {env.machine}, Python {env.python}"),
-        ("packages", ", ".join(f"{name} {version}" for name, version in env.packages.items())),
-    ]
-    engines = [
-        (check.engine, check.version or "—", check.precision, check.executed or "—", check.problem or "ready")
-        for check in found.engines
-    ]
-    emit(
-        found.jsonable(),
-        as_json,
-        Table("Machine", ("", ""), machine),
-        Table("Engines", ("engine", "version", "asked for", "really executes", "state"), engines),
-    )
+    Each engine compiles and runs a tiny network, so that the precision is told in which it really executes. Besides:
+    arithmetic of the processor, limits of containers, clock, memory, disk, devices, busy processes, telemetry.
+    """
+    from ..measure.doctor import examine
+    from ..report.diagnosis import diagnosis_tables, show_problems
+
+    found = examine(disk)
+    emit(found.jsonable(), as_json, *diagnosis_tables(found))
+    if not as_json:
+        show_problems(console(), found)
+    if check and any(problem.level == "error" for problem in found.problems):
+        sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,23 +53,35 @@ def command(
         for n, (share, interval) in enumerate(zip(result.topn, result.interval95, strict=True), start=1)
     ]
     table = Table("Accuracy", ("", "share", "95 % interval (Wilson)"), rows, frozenset({1, 2}), [denominator(result)])
-    emit(result.jsonable(), as_json, table, _classes(result), _confusion(result))
+    name = _names(directory)
+    emit(result.jsonable(), as_json, table, _classes(result, name), _confusion(result, name))
 
 
-def _classes(result: Accuracy) -> Table | None:
+def _names(directory: Path) -> Callable[[int], str]:
+    """How a class is told: by its number, and its name where `infer` knew it."""
+    from ..accuracy import INFER_FILE
+    from ..results import InferResult
+
+    spec = InferResult.read(directory / INFER_FILE).model if (directory / INFER_FILE).is_file() else None
+    if spec is None or spec.class_names is None:
+        return str
+    return lambda label: f"{label} {spec.name_of(label)}"
+
+
+def _classes(result: Accuracy, name: Callable[[int], str]) -> Table | None:
     from ..report.rows import Table, percent
 
     if not result.worst_classes:
         return None
     rows = [
-        (str(c.label), f"{c.images:,}", percent(c.top1 / c.images), percent(c.top5 / c.images))
+        (name(c.label), f"{c.images:,}", percent(c.top1 / c.images), percent(c.top5 / c.images))
         for c in result.worst_classes[:_SHOWN]
     ]
-    return Table("Worst classes", ("class", "images", "top-1", "top-5"), rows, frozenset({0, 1, 2, 3}))
+    return Table("Worst classes", ("class", "images", "top-1", "top-5"), rows, frozenset({1, 2, 3}))
 
 
-def _confusion(result: Accuracy) -> Table | None:
+def _confusion(result: Accuracy, name: Callable[[int], str]) -> Table | None:
     from ..report.rows import Table
 
-    rows = [(str(c.label), str(c.predicted), f"{c.images:,}") for c in result.most_confused[:_SHOWN]]
-    return Table("Most confused", ("class", "taken for", "images"), rows, frozenset({0, 1, 2})) if rows else None
+    rows = [(name(c.label), name(c.predicted), f"{c.images:,}") for c in result.most_confused[:_SHOWN]]
+    return Table("Most confused", ("class", "taken for", "images"), rows, frozenset({2})) if rows else None

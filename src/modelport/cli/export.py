@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .shared import PATH, emit, force_option, json_option, preprocess_options, read_preprocess
+from .shared import CLASS_NAMES_HELP, PATH, emit, force_option, json_option, preprocess_options, read_preprocess
 
 
 @click.command()
@@ -30,6 +30,7 @@ from .shared import PATH, emit, force_option, json_option, preprocess_options, r
     show_default=True,
     help="Largest score error, as a share of the largest score.",
 )
+@click.option("--class-names", type=PATH, help=CLASS_NAMES_HELP)
 @click.option("--md5", help="Refuse a checkpoint with another md5.")
 @click.option("--sha256", help="Refuse a checkpoint with another sha256.")
 @preprocess_options
@@ -46,6 +47,7 @@ def command(
     """
     if (checkpoint is None) != random_weights:
         raise click.UsageError("give either --checkpoint FILE or --random-weights")
+    from ..data.class_names import read_class_names
     from ..exporter import ExportOptions, export
     from ..exporter.checkpoint import build_network, default_preprocess
     from ..report.rows import Table
@@ -54,7 +56,7 @@ def command(
     asked = {
         key: value
         for key, value in more.items()
-        if key not in ("opset", "batch_size", "tolerance", "md5", "sha256", "num_classes")
+        if key not in ("opset", "batch_size", "tolerance", "md5", "sha256", "num_classes", "class_names")
     }
     base = default_preprocess(build_network(arch, None, None))
     options = ExportOptions(
@@ -67,6 +69,7 @@ def command(
         batch_size=more["batch_size"],
         tolerance=more["tolerance"],
         pins={name: more[name] for name in ("md5", "sha256") if more[name]},
+        class_names=read_class_names(more["class_names"]) if more["class_names"] else None,
     )
     result = export(options, output, force=force)
     document = {

@@ -28,6 +28,7 @@ PRECISIONS = ("f32", "bf16", "fp16", "int8")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 PATH = click.Path(path_type=Path)
 IMAGES_HELP = "Folder, class subfolders, .info or .txt list, tar or Parquet shards, a URL of these, or one image."
+CLASS_NAMES_HELP = "Names of the classes: a line for each, from class 0; or JSON."
 _BAR_AFTER_S = 1.0
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
@@ -43,6 +44,11 @@ class _Images(click.ParamType):
         from ..origin import location
 
         return location(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="file")]
 
 
 IMAGES = _Images()

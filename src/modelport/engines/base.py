@@ -318,6 +318,14 @@ class Engine(ABC):
         """Version of what would run a model here, where that is not what compiles it."""
         return self.version()
 
+    def devices(self) -> dict[str, str]:
+        """What the installed runtime says that it can compute on, by its own names, and what they are; empty where it does not say.
+
+        Raises:
+            EngineUnavailableError: it is not installed.
+        """
+        return {}
+
     def resolve(self, options: CompileOptions) -> CompileOptions:
         """Check what is asked for, and fill in what only the engine knows.
 

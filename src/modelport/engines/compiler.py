@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,7 @@ from ..graph import ClassifierGraph, read_classifier
 from ..graph.quantized import is_quantized, read_calibration
 from ..graph.uint8_input import take_uint8
 from ..host import fingerprint
-from ..offline import EngineVersion, Manifest, OfflineModel, PrecisionPair, TensorSpec
+from ..offline import FORMAT_VERSION, EngineVersion, Manifest, OfflineModel, PrecisionPair, TensorSpec
 from ..spec import ModelSpec, Precision, Preprocess
 from . import load
 from .base import CompileOptions, Engine, Plan
@@ -33,6 +33,7 @@ def compile_model(  # noqa: PLR0913
     options: CompileOptions | None = None,
     preprocess: Preprocess | None = None,
     num_classes: int | None = None,
+    class_names: tuple[str, ...] | None = None,
     force: bool = False,
     timeout: float | None = None,
 ) -> OfflineModel:
@@ -45,6 +46,7 @@ def compile_model(  # noqa: PLR0913
         options: precision, batch size, input, chip; None takes the engine's own precision and batch 1.
         preprocess: how its images are prepared; None takes what `export` wrote into the file.
         num_classes: for a file that does not say.
+        class_names: a name for each class, from class 0; None takes those in the file, if any.
         force: replace `output` if it exists.
         timeout: seconds until the compiler is ended; None waits for ever.
 
@@ -58,6 +60,7 @@ def compile_model(  # noqa: PLR0913
         OutputError: `output` exists.
     """
     job = _prepare(load(engine), onnx, options, preprocess, num_classes)
+    job = replace(job, spec=job.spec.named(class_names))
     version = job.engine.version()
     files.refuse_existing(Path(output), force=force)
     if plan := job.engine.plan(job.graph, job.spec, job.options):
@@ -133,6 +136,7 @@ class _Job:
         channels, height, width = self.spec.preprocess.input_size
         uint8 = reply["uint8_input"]
         return Manifest(
+            format_version=FORMAT_VERSION if self.spec.class_names else 1,
             engine=EngineVersion(name=self.engine.name, version=version),
             precision=PrecisionPair(
                 requested=self.options.precision, executed=executed, rest=reply["rest"] and Precision(reply["rest"])

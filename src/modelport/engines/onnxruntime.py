@@ -51,6 +51,9 @@ class OnnxRuntimeEngine(Engine):
     def version(self) -> str:
         return self._runtime().__version__
 
+    def devices(self) -> dict[str, str]:
+        return dict.fromkeys(self._runtime().get_available_providers(), "")
+
     def compile_into(
         self, directory: Path, graph: ClassifierGraph, spec: ModelSpec, options: CompileOptions
     ) -> Compiled:

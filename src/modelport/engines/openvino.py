@@ -58,6 +58,10 @@ class OpenVinoEngine(Engine):
     def version(self) -> str:
         return "-".join(self._runtime().__version__.split("-")[:2])  # release and build; the rest repeats them
 
+    def devices(self) -> dict[str, str]:
+        core = self._runtime().Core()
+        return {name: str(core.get_property(name, "FULL_DEVICE_NAME")) for name in core.available_devices}
+
     def compile_into(
         self, directory: Path, graph: ClassifierGraph, spec: ModelSpec, options: CompileOptions
     ) -> Compiled:

@@ -49,6 +49,7 @@ class ExportOptions:
         batch_size: a fixed batch; None leaves the batch dynamic.
         tolerance: largest error of a score against PyTorch, as a share of the largest score.
         pins: expected digests of the checkpoint by algorithm (md5, sha256).
+        class_names: a name for each class, from class 0.
     """
 
     arch: str
@@ -60,6 +61,7 @@ class ExportOptions:
     batch_size: int | None = None
     tolerance: float = DEFAULT_TOLERANCE
     pins: dict[str, str] = field(default_factory=dict)
+    class_names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,7 +135,7 @@ def load_network(options: ExportOptions) -> tuple[Any, ModelSpec, tuple[str, ...
     if not classes:
         raise CheckpointError(f"{options.arch}: has no classifier; pass --num-classes")
     spec = ModelSpec(arch=options.arch, num_classes=classes, checkpoint_sha256=digest, preprocess=preprocess)
-    return network, spec, tuple(notes)
+    return network, spec.named(options.class_names), tuple(notes)
 
 
 def _wanted_size(options: ExportOptions) -> tuple[int, int, int] | None:

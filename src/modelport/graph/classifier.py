@@ -48,11 +48,16 @@ class ClassifierGraph:
     num_classes: int | None
     spec: ModelSpec | None
 
-    def resolve_spec(self, preprocess: Preprocess | None, num_classes: int | None = None) -> ModelSpec:
-        """The ModelSpec to compile with: `preprocess` where given, else the metadata's.
+    def resolve_spec(
+        self,
+        preprocess: Preprocess | None,
+        num_classes: int | None = None,
+        class_names: tuple[str, ...] | None = None,
+    ) -> ModelSpec:
+        """The ModelSpec to compile with: what is given, else the metadata's.
 
         Raises:
-            FormatError: neither is there, or they contradict the graph's own shapes.
+            FormatError: there is no preprocessing, or they contradict the graph's own shapes.
         """
         preprocess = preprocess or (self.spec and self.spec.preprocess)
         if preprocess is None:
@@ -70,12 +75,13 @@ class ClassifierGraph:
             raise FormatError(
                 f"{self.path}: output {self.output_name!r} does not say its number of classes: pass --num-classes"
             )
-        return ModelSpec(
+        spec = ModelSpec(
             arch=self.spec.arch if self.spec else printable(self.path.stem),
             num_classes=classes,
             checkpoint_sha256=self.spec.checkpoint_sha256 if self.spec else None,
             preprocess=preprocess,
         )
+        return spec.named(class_names or (self.spec and self.spec.class_names))
 
     @property
     def default_preprocess(self) -> Preprocess | None:

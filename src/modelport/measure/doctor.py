@@ -1,8 +1,14 @@
-"""What can run here, found out by compiling and running a tiny classifier on each engine in each precision."""
+"""What can run here and what does not, found out by compiling and running a tiny classifier on each engine in each precision."""
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,41 +17,114 @@ from ..engines import load, names, open_model
 from ..engines.base import CompileOptions
 from ..engines.compiler import compile_model
 from ..errors import EngineUnavailableError, ModelportError
-from ..host import environment
-from ..results import Environment, Result
+from ..exclusive import Watch
+from ..host import environment, usable_cores
+from ..results import Accelerator, Diagnosis, EngineCheck, OptionalPackage, Problem, Telemetry
 from ..spec import Precision, Preprocess
+from ..telemetry import elsewhere
+from . import machine, problems
+from .disk import measure_disk
+
+_MOST_S = 60.0  # that an engine's compiler may take for a network of two layers
+_OPTIONAL = (  # package, what it serves, extra
+    ("nncf", "int8 models for OpenVINO cannot be made", "int8"),
+    ("torch", "checkpoints cannot be exported", "export"),
+    ("timm", "checkpoints cannot be exported", "export"),
+    ("onnxscript", "graphs cannot be optimised", "optimize"),
+    ("ray", "runs cannot be spread over a cluster", "ray"),
+    ("fsspec", "images cannot be read from stores", "remote"),
+    ("mlcommons-loadgen", "`modelport loadgen` cannot run", "loadgen"),
+)
+_TELEMETRY = {  # product: module that reports, command that switches it off for all programs
+    "OpenVINO and NNCF": ("openvino_telemetry", "opt_in_out --opt_out"),
+    "ONNX Runtime": ("onnxruntime", "export ORT_DISABLE_TELEMETRY=1, in ~/.profile"),
+    "Ray": ("ray", "ray disable-usage-stats"),
+}
 
 
-class EngineCheck(Result):
-    """One engine at one precision. `executed` is what really ran, `problem` why it did not."""
+def examine(disk: Path | None = None) -> Diagnosis:
+    """Look at the machine, and try every engine in every precision it knows.
 
-    engine: str
-    version: str | None
-    precision: Precision
-    executed: Precision | None
-    problem: str | None
+    Args:
+        disk: directory whose disk is measured; None takes the one for temporary files, where models are compiled.
+
+    Raises:
+        OutputError: nothing can be written there.
+    """
+    reporting = elsewhere(os.environ, Path.home())  # before an engine is loaded, which switches all of it off
+    watched = Watch()
+    watched.finish()
+    assert watched.hygiene is not None
+    measured = measure_disk(disk or tempfile.gettempdir())
+    processor, memory = machine.processor(), machine.memory()
+    engines = _try_engines()
+    devices = (*machine.accelerators(), *_of_runtimes())
+    packages, telemetry = tuple(_packages()), tuple(_telemetry(reporting))
+    found: Iterator[Problem] = chain(
+        problems.of_engines(engines),
+        problems.of_processor(processor),
+        problems.of_memory(memory),
+        problems.of_disk(measured),
+        problems.of_machine(watched.hygiene),
+        problems.of_accelerators(devices),
+        problems.of_telemetry(telemetry),
+        problems.of_packages(packages),
+    )
+    return Diagnosis(
+        environment=environment(),
+        processor=processor,
+        memory=memory,
+        disk=measured,
+        accelerators=devices,
+        engines=engines,
+        packages=packages,
+        telemetry=telemetry,
+        hygiene=watched.hygiene,
+        problems=problems.gravest_first(found),
+    )
 
 
-class Diagnosis(Result):
-    """The machine and every engine on it."""
-
-    environment: Environment
-    engines: tuple[EngineCheck, ...]
-
-
-def examine() -> Diagnosis:
-    """Try every engine in every precision it knows."""
-    checks = []
-    with tempfile.TemporaryDirectory() as directory:
+def _try_engines() -> tuple[EngineCheck, ...]:
+    """Compilers run in processes of their own, so as many at once as there are cores."""
+    with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(min(usable_cores(), 8)) as pool:
         model, quantized = Path(directory) / "probe.onnx", Path(directory) / "probe-int8.onnx"
         _write_probe(model)
         _write_quantized(model, quantized)
-        for name in names():
-            checks += [
-                _check(name, precision, quantized if precision is Precision.INT8 else model)
-                for precision in load(name).precisions
-            ]
-    return Diagnosis(environment=environment(), engines=tuple(checks))
+        tries = [
+            pool.submit(_check, name, precision, quantized if precision is Precision.INT8 else model)
+            for name in names()
+            for precision in load(name).precisions
+        ]
+        return tuple(found.result() for found in tries)
+
+
+def _of_runtimes() -> Iterator[Accelerator]:
+    """Devices that the installed runtimes see besides the processor."""
+    for name in names():
+        engine = load(name)
+        try:
+            found = engine.devices()
+        except ModelportError:
+            continue  # told with the engines
+        for device, detail in found.items():
+            yield Accelerator(name=device, told_by=engine.title, detail=detail)
+
+
+def _packages() -> Iterator[OptionalPackage]:
+    for name, serves, extra in _OPTIONAL:
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            found = None
+        yield OptionalPackage(name=name, version=found, serves=serves, extra=extra)
+
+
+def _telemetry(reporting: dict[str, str]) -> Iterator[Telemetry]:
+    for product, (module, switch_off) in _TELEMETRY.items():
+        installed = find_spec(module) is not None
+        yield Telemetry.model_validate(
+            {"product": product, "installed": installed, "elsewhere": reporting[product], "switch_off": switch_off}
+        )
 
 
 def _check(name: str, precision: Precision, model: Path) -> EngineCheck:
@@ -54,7 +133,7 @@ def _check(name: str, precision: Precision, model: Path) -> EngineCheck:
         version = load(name).version()
         output = model.parent / f"{name}-{precision}"
         options = CompileOptions(precision=precision)
-        compiled = compile_model(model, output, engine=name, options=options, preprocess=_PREPROCESS)
+        compiled = compile_model(model, output, engine=name, options=options, preprocess=_PREPROCESS, timeout=_MOST_S)
         with open_model(compiled) as session:
             session.infer(np.zeros(session.input.shape, np.float32))
         executed = compiled.manifest.precision.executed

@@ -13,9 +13,22 @@ from .accuracy import (
     ReferenceAccuracy,
 )
 from .base import Environment, Result, require_comparable
+from .classification import Classification, ClassifiedImage, Guess
 from .comparison import AccuracyChange, Comparison, PerformanceGate, SpeedChange
+from .diagnosis import (
+    Accelerator,
+    Diagnosis,
+    Disk,
+    EngineCheck,
+    Memory,
+    OptionalPackage,
+    Problem,
+    Processor,
+    Telemetry,
+)
 from .diff import DiffResult, FixResult, LayerError, TensorError
 from .history import HistoryEntry, HistoryRow
+from .loadgen import LoadGenFigure, LoadGenResult, Scenario
 from .operators import OperatorFacts, OperatorTensor
 from .optimization import OptimizationResult, PairedTiming, PassDecision
 from .peaks import MachinePeaks
@@ -39,11 +52,14 @@ from .search import Configuration, Measured, Outcome, SweepResult, SweepSettings
 from .tuning import Goal, TuneResult, VariantAccuracy
 
 __all__ = [
+    "Accelerator",
     "Accuracy",
     "AccuracyChange",
     "BadImage",
     "BenchResult",
     "ClassAccuracy",
+    "Classification",
+    "ClassifiedImage",
     "ClusterLoad",
     "Command",
     "Comparison",
@@ -51,14 +67,18 @@ __all__ = [
     "Confusion",
     "Decision",
     "DeviceStats",
+    "Diagnosis",
     "DiffResult",
+    "Disk",
     "EndToEnd",
+    "EngineCheck",
     "Environment",
     "FastCheck",
     "FixResult",
     "Gate",
     "GateCheck",
     "Goal",
+    "Guess",
     "HistoryEntry",
     "HistoryRow",
     "Hygiene",
@@ -69,23 +89,30 @@ __all__ = [
     "LatencySummary",
     "LayerError",
     "Limit",
+    "LoadGenFigure",
+    "LoadGenResult",
     "MachinePeaks",
     "Measured",
+    "Memory",
     "Operator",
     "OperatorFacts",
     "OperatorTensor",
     "OptimizationResult",
+    "OptionalPackage",
     "Outcome",
     "Paired",
     "PairedTiming",
     "Parity",
     "PassDecision",
     "PerformanceGate",
+    "Problem",
+    "Processor",
     "ProfileResult",
     "ReferenceAccuracy",
     "Result",
     "RunResult",
     "ScalePlan",
+    "Scenario",
     "SpeedChange",
     "StageStats",
     "SweepResult",
@@ -93,6 +120,7 @@ __all__ = [
     "SweepSubject",
     "Target",
     "TargetResult",
+    "Telemetry",
     "TensorError",
     "Trial",
     "TuneResult",

@@ -1,0 +1,1 @@
+"""MLCommons' LoadGen drives an offline model: its traffic, its clock, its verdict."""
