@@ -23,17 +23,15 @@ def main(request: str) -> None:
     network = load_network(str(directory / "weights.pt"), small=place.small)
     torch.set_grad_enabled(False)
     start = time.monotonic()
-    if job.kind == "package":
-        facts = ours.build(network, job, place, directory / f"{job.file}.pt2")
-    else:
-        facts = _fill_cache(network, job, place)
+    make = ours.build if job.kind == "package" else _fill_cache
+    facts = make(network, job, place, directory / f"{job.file}.pt2")
     done = directory / f"{job.file}.json"
     temporary = done.with_suffix(".tmp")
     temporary.write_text(json.dumps(facts | {"compile_s": time.monotonic() - start}))
     os.replace(temporary, done)
 
 
-def _fill_cache(network: torch.nn.Module, job: Job, place: Place) -> dict:
+def _fill_cache(network: torch.nn.Module, job: Job, place: Place, _: Path) -> dict:
     """torch.compile keeps what it made on disk, where the measuring process finds it."""
     dtype = DTYPES[place.dtype]
     pixels = torch.randint(0, 256, (job.batch, place.size, place.size, 3), dtype=torch.uint8, device=place.device)

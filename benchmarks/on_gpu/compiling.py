@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,7 +43,12 @@ class Job:
     @property
     def file(self) -> str:
         """Stem of its files."""
-        parts = [self.kind, "tuned" if self.tuned else "default", "nhwc" if self.channels_last else "nchw", str(self.batch)]
+        parts = [
+            self.kind,
+            "tuned" if self.tuned else "default",
+            "nhwc" if self.channels_last else "nchw",
+            str(self.batch),
+        ]
         return "-".join(parts)
 
 
@@ -87,10 +93,8 @@ class _Child:
     def end(self, reason: str | None = None) -> Outcome:
         """Collect an ended child; with a reason, end it first."""
         if reason is not None:
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         code = self.process.wait()
         self._log.close()
         seconds, done = time.monotonic() - self.began, Path(f"{self._stem}.json")
@@ -103,8 +107,14 @@ class _Child:
         return lines[-1][-_LAST:] if lines else "it said nothing"
 
 
-def compile_all(
-    jobs: list[Job], place: Place, *, at_once: int, threads: int, left: Callable[[], float], told: Callable[[Outcome], None]
+def compile_all(  # noqa: PLR0913
+    jobs: list[Job],
+    place: Place,
+    *,
+    at_once: int,
+    threads: int,
+    left: Callable[[], float],
+    told: Callable[[Outcome], None],
 ) -> list[Outcome]:
     """Run the jobs in their order, `at_once` side by side.
 

@@ -12,19 +12,22 @@ from .clock import Device
 
 def measure(device: Device, dtype: torch.dtype, *, quick: bool) -> dict[str, Any]:
     """Bytes and operations a second, on random numbers."""
-    copied = (1 << 22) if quick else (1 << 31)
+    found = _copying(device, (1 << 22) if quick else (1 << 31))
     side = 256 if quick else 8192
-    source = torch.randint(0, 256, (copied,), dtype=torch.uint8, device=device.name)
-    target = torch.empty_like(source)
-    found = {"copy_bytes_per_s": 2 * copied / _best(device, lambda: target.copy_(source))}
-    if device.cuda:
-        host = torch.empty(copied // 8, dtype=torch.uint8, pin_memory=True)
-        part = source[: copied // 8]
-        found["host_to_device_bytes_per_s"] = len(host) / _best(device, lambda: part.copy_(host, non_blocking=True))
-        found["device_to_host_bytes_per_s"] = len(host) / _best(device, lambda: host.copy_(part, non_blocking=True))
-    del source, target
     left, right = (torch.randn(side, side, device=device.name).to(dtype) for _ in range(2))
     found["matmul_operations_per_s"] = 2 * side**3 / _best(device, lambda: left @ right)
+    return found
+
+
+def _copying(device: Device, size: int) -> dict[str, Any]:
+    source = torch.randint(0, 256, (size,), dtype=torch.uint8, device=device.name)
+    target = torch.empty_like(source)
+    found = {"copy_bytes_per_s": 2 * size / _best(device, lambda: target.copy_(source))}
+    if device.cuda:
+        host = torch.empty(size // 8, dtype=torch.uint8, pin_memory=True)
+        part = source[: size // 8]
+        found["host_to_device_bytes_per_s"] = len(host) / _best(device, lambda: part.copy_(host, non_blocking=True))
+        found["device_to_host_bytes_per_s"] = len(host) / _best(device, lambda: host.copy_(part, non_blocking=True))
     return found
 
 

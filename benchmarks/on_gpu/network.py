@@ -34,13 +34,15 @@ class Shape:
 
 
 CSPRESNEXT50 = Shape()
-SMALL = Shape(depth=(1, 1), channels=(32, 64), groups=4, stem=16, classes=10)  # for a smoke run
+SMALL = Shape(depth=(1,), channels=(32,), groups=4, stem=16, classes=10)  # for a smoke run
 
 
 class ConvNormAct(nn.Module):
     """Convolution without bias, batch norm, and LeakyReLU unless it is left out."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1, act: bool = True):
+    def __init__(  # noqa: PLR0913
+        self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1, act: bool = True
+    ):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(outputs)
@@ -123,7 +125,9 @@ def normalised(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 @torch.no_grad()
-def randomised(shape: Shape, draw: Callable[[int], tuple[Tensor, Tensor]], *, batches: int, seed: int = 0) -> CspResNeXt:
+def randomised(
+    shape: Shape, draw: Callable[[int], tuple[Tensor, Tensor]], *, batches: int, seed: int = 0
+) -> CspResNeXt:
     """A network with random convolutions whose decisions are not chance.
 
     Batch norms get the statistics that photos have in them, as after training. The head gives each class the nearness of an

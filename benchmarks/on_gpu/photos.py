@@ -22,7 +22,9 @@ class Photos:
         self._height, self._width = (size, size) if isinstance(size, int) else size
         fixed = torch.Generator(device).manual_seed(7)  # the classes are the same whatever is drawn
         self._layout = torch.randn(classes, 3, 6, 6, generator=fixed, device=device)
-        self._layout += torch.randn(classes, 3, 1, 1, generator=fixed, device=device)  # a tint, which a mean over pixels sees
+        self._layout += torch.randn(
+            classes, 3, 1, 1, generator=fixed, device=device
+        )  # a tint, which a mean over pixels sees
         self._texture = torch.randn(classes, len(_OCTAVES), 3, generator=fixed, device=device) / 2
         self._random = torch.Generator(device).manual_seed(seed)
 
@@ -46,10 +48,10 @@ class Photos:
         return interpolate(coarse, (self._height, self._width), mode="bilinear", align_corners=False)
 
 
-def jpegs(count: int, *, seed: int = 0) -> list[bytes]:
+def jpegs(device: str, classes: int, count: int, *, seed: int = 0) -> list[bytes]:
     """As many JPEG files of 500 x 375 pixels, quality 90."""
-    pixels, _ = Photos("cpu", _FILE, 50, seed)(count)
-    return [_encoded(image) for image in pixels.numpy()]
+    pixels, _ = Photos(device, _FILE, classes, seed)(count)
+    return [_encoded(image) for image in pixels.cpu().numpy()]
 
 
 def _encoded(pixels: np.ndarray) -> bytes:

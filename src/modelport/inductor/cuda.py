@@ -193,6 +193,11 @@ class CudaRunner(Runner):
         finally:
             self._free.put(buffer)  # only now: until here the device may read or write its memory
 
+    def load(self, images: torch.Tensor) -> None:
+        with self._order, torch.cuda.device(self._device), torch.inference_mode(), torch.cuda.stream(self.stream):
+            self._buffers[0].images.copy_(images)
+            images.record_stream(self.stream)  # its memory is not given to others before it is copied
+
     def replay(self) -> None:
         with self._order, torch.cuda.device(self._device), torch.inference_mode(), torch.cuda.stream(self.stream):
             self._compute(self._buffers[0])

@@ -122,6 +122,10 @@ class Runner(ABC):
             raise translate(error, f"{self.path}: PyTorch (AOTInductor) failed") from error
 
     @abstractmethod
+    def load(self, images: Any) -> None:
+        """Put a batch where `replay` finds it: a tensor in the device's own memory, complete, such as a decoder on the GPU makes."""
+
+    @abstractmethod
     def replay(self) -> None:
         """Compute once on what lies in the device's memory, without copying; on a GPU this returns before it is done."""
 
