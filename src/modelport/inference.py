@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from . import files
 from .calibration import refuse_overlap
 from .data.decode import require_pixels_for
+from .data.gpu_jpeg import require_nvjpeg
 from .data.labels import read_labels, require_in_range
 from .data.source import Source, open_source
 from .engines import load
@@ -66,6 +67,10 @@ def infer(  # noqa: PLR0913
         StoppedError: a signal came; what was done is kept.
     """
     options = options or InferOptions()
+    if options.decoding == "nvjpeg":
+        if cluster is not None:
+            raise ValueError("nvjpeg decodes in this process: the actors of a cluster decode on their processors")
+        require_nvjpeg()  # before anything is opened or made
     if not isinstance(model, OfflineModel):
         model = OfflineModel.load(Path(model))
     refuse_foreign(Path(output), existing)

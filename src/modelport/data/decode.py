@@ -30,6 +30,7 @@ class Decoder:
     """Prepares images for one Preprocess. Safe to call from several threads."""
 
     _fit = staticmethod(fit_exact)
+    on_cores = True  # False where something else decodes, and a thread of ours waits for it
 
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
