@@ -56,7 +56,7 @@ def translate(error: BaseException, what: str, kind: type[ModelportError] = Infe
 
     Args:
         error: what PyTorch raised; compilers' errors come wrapped, and the innermost tells.
-        what: failed, such as `PyTorch (AOTInductor) cannot compile cspresnext50`.
+        what: failed, such as `PyTorch AOTInductor cannot compile cspresnext50`.
         kind: where it is neither the machine's lack nor ours already.
     """
     if isinstance(error, ModelportError):
@@ -93,9 +93,11 @@ def largest_that_fits(fits: Callable[[int], bool], failed: int) -> int:
     return good
 
 
-def out_of_memory(what: str, batch: int, fitting: int) -> CompileError:
-    """The error to raise where a batch is too large, with the one that is not."""
+def out_of_memory(what: str, batch: int, fitting: int | None) -> CompileError:
+    """The error to raise where a batch is too large, with the largest that is not: 0 for none, None where it is not known."""
     hint = f"the largest batch that fits is {fitting}" if fitting else "not even batch 1 fits: another device is needed"
+    if fitting is None:
+        hint = "compile it for a smaller one"
     return CompileError(f"{what}: batch {batch} does not fit into the device's memory; {hint}")
 
 

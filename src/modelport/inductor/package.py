@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -77,16 +76,21 @@ class PackageOptions:
 
 
 def build_package(
-    network: Any, shape: tuple[int, int, int, int], path: Path | str, options: PackageOptions | None = None
+    network: Any,
+    shape: tuple[int, int, int, int],
+    path: Path | str,
+    options: PackageOptions | None = None,
+    name: str | None = None,
 ) -> PackageFacts:
     """Compile a classifier into one file.
 
     Args:
-        network: a `torch.nn.Module` that takes float32 N x channels x height x width and answers N x classes. It is left as
-            it is.
+        network: a `torch.nn.Module` that takes float32 N x channels x height x width and answers N x classes, which is left as
+            it is; or one that `torch.export` has exported, in evaluation mode and for this shape, which is used up.
         shape: of the network's input: batch, channels, height, width; fixed in the package.
         path: file to write, ending in `.pt2`.
         options: device, arithmetic, and what the compiler may try.
+        name: of the network, in errors.
 
     Returns:
         What was compiled; the package carries it.
@@ -98,15 +102,17 @@ def build_package(
     options = options or PackageOptions()
     require_device(options.device)
     require_arithmetic(options)
-    what = f"PyTorch (AOTInductor) cannot compile {type(network).__name__}"
+    what = f"PyTorch AOTInductor cannot compile {name or type(network).__name__}"
     try:
         with _quiet(), build_environment(options.device), tf32(options.tf32):
-            return _build(network, shape, Path(path), options)
+            facts = _build(network, shape, Path(path), options)
+        if options.device == "cuda":
+            _run_once(Path(path))
     except Exception as error:  # compilers raise what they like
-        if options.device == "cuda" and is_out_of_memory(error):
-            fitting = largest_that_fits(lambda batch: _fits(network, (batch, *shape[1:]), options), shape[0])
-            raise out_of_memory(what, shape[0], fitting) from error
+        if options.device == "cuda" and _is_memory(error):
+            raise out_of_memory(what, shape[0], _largest(network, shape, options)) from error
         raise translate(error, what, CompileError) from error
+    return facts
 
 
 def require_device(device: str, index: int = 0) -> None:
@@ -170,7 +176,7 @@ def _build(network: Any, shape: tuple[int, int, int, int], path: Path, options: 
 
     device, dtype = torch.device(options.device), getattr(torch, options.dtype)
     with torch.no_grad():
-        graph, count = folded(copy.deepcopy(network).eval().cpu().float(), shape)
+        graph, count = folded(network, shape)
         program = DeviceProgram(graph, shape, dtype, options).to(device)
         exported = torch.export.export(program, (program.example(device),), strict=False)
         facts = PackageFacts(
@@ -230,22 +236,50 @@ def _executed(exported: Any, asked: str) -> str:
     return found.most_common(1)[0][0] if found else asked
 
 
-def _fits(network: Any, shape: tuple[int, ...], options: PackageOptions) -> bool:
-    """Whether PyTorch itself can run a batch of this shape, which takes about the memory that a package takes."""
+def _run_once(path: Path) -> None:
+    """Opening it runs it: a package that does not fit into the memory is no package."""
+    from .runner import RunnerOptions, open_runner
+
+    open_runner(path, RunnerOptions(buffers=1, cuda_graph=False, warmup=1)).close()
+
+
+def _is_memory(error: BaseException | None) -> bool:
+    """Whether this, or what it was made from, is a lack of memory."""
+    while error is not None:
+        if is_out_of_memory(error):
+            return True
+        error = getattr(error, "inner_exception", None) or error.__cause__
+    return False
+
+
+def _largest(network: Any, shape: tuple[int, int, int, int], options: PackageOptions) -> int | None:
+    """The largest batch that PyTorch itself can run, which takes about the memory that a package takes; None where the
+    network's program cannot be run at another batch size."""
     import torch
 
-    device, dtype = torch.device(options.device), getattr(torch, options.dtype)
+    from .program import DeviceProgram, folded
+
+    device = torch.device(options.device)
+
+    def fits(batch: int) -> bool:
+        try:
+            with torch.no_grad():
+                graph, _ = folded(network, shape)
+                program = DeviceProgram(graph, (batch, *shape[1:]), getattr(torch, options.dtype), options).to(device)
+                program(program.example(device))
+                torch.cuda.synchronize()
+        except RuntimeError as error:
+            if _is_memory(error):
+                return False
+            raise
+        finally:
+            torch.cuda.empty_cache()
+        return True
+
     try:
-        with torch.no_grad():
-            copy.deepcopy(network).eval().to(device, dtype)(torch.zeros(shape, device=device, dtype=dtype))
-            torch.cuda.synchronize()
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            return False
-        raise
-    finally:
-        torch.cuda.empty_cache()
-    return True
+        return largest_that_fits(fits, shape[0])
+    except Exception:  # whatever a program says that is given another shape than it was exported for
+        return None
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,9 +13,14 @@ if TYPE_CHECKING:
     from .package import PackageOptions
 
 
-def folded(network: torch.nn.Module, shape: tuple[int, int, int, int]) -> tuple[torch.fx.GraphModule, int]:
-    """Export a float32 network on the CPU and fold its normalisations; returns the graph and how many are gone."""
-    exported = torch.export.export(network, (torch.zeros(shape),), strict=False)
+def folded(
+    network: torch.nn.Module | torch.export.ExportedProgram, shape: tuple[int, int, int, int]
+) -> tuple[torch.fx.GraphModule, int]:
+    """A network's graph, exported on the CPU in float32, with its normalisations folded; and how many of them are gone."""
+    if isinstance(network, torch.export.ExportedProgram):
+        exported = network
+    else:
+        exported = torch.export.export(copy.deepcopy(network).eval().cpu().float(), (torch.zeros(shape),), strict=False)
     graph = exported.module()
     assert isinstance(graph, torch.fx.GraphModule)
     for node in list(graph.graph.nodes):

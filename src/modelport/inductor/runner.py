@@ -112,14 +112,14 @@ class Runner(ABC):
         try:
             return self._submit(batch)
         except RuntimeError as error:
-            raise translate(error, f"{self.path}: PyTorch (AOTInductor) failed") from error
+            raise translate(error, f"{self.path}: PyTorch AOTInductor failed") from error
 
     def wait(self, ticket: Ticket) -> np.ndarray:
         """The scores of a batch that was submitted."""
         try:
             return self._wait(ticket)
         except RuntimeError as error:
-            raise translate(error, f"{self.path}: PyTorch (AOTInductor) failed") from error
+            raise translate(error, f"{self.path}: PyTorch AOTInductor failed") from error
 
     @abstractmethod
     def load(self, images: Any) -> None:
@@ -179,7 +179,7 @@ def open_runner(path: Path | str, options: RunnerOptions | None = None) -> Runne
     try:
         return (CudaRunner if facts.device == "cuda" else CpuRunner)(path, facts, options)
     except RuntimeError as error:
-        raise translate(error, f"{path}: PyTorch (AOTInductor) cannot open it") from error
+        raise translate(error, f"{path}: PyTorch AOTInductor cannot open it") from error
 
 
 def require_architecture(path: Path, facts: PackageFacts, index: int) -> None:
