@@ -32,7 +32,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a smoke run of a small network; its figures mean nothing")
     options = parser.parse_args()
     options.dtype = options.dtype or ("f32" if options.device == "cpu" else "fp16")
-    with tempfile.TemporaryDirectory(prefix="modelport-gpu-") as folder:
+    with tempfile.TemporaryDirectory(prefix="modelport-gpu-", ignore_cleanup_errors=True) as folder:
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "4")  # this process finds compiled what it needs
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(
             Path(folder) / "cache"
         )  # shared with those that compile; nothing of before

@@ -12,7 +12,7 @@ import torch
 
 from . import ours
 from .compiling import Job, Place
-from .contestants import DTYPES, batch_of, compiled, load_network, prepared
+from .contestants import DTYPES, batch_of, compiled, load_network, prepared, set_arithmetic
 
 
 def main(request: str) -> None:
@@ -21,7 +21,7 @@ def main(request: str) -> None:
     job, place = Job(**document["job"]), Place(**document["place"])
     directory = Path(place.directory)
     network = load_network(str(directory / "weights.pt"), small=place.small)
-    torch.set_grad_enabled(False)
+    set_arithmetic(place.dtype)
     start = time.monotonic()
     make = ours.build if job.kind == "package" else _fill_cache
     facts = make(network, job, place, directory / f"{job.file}.pt2")

@@ -13,6 +13,14 @@ from .network import CSPRESNEXT50, SMALL, CspResNeXt, normalised
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32}
 
 
+def set_arithmetic(dtype: str) -> None:
+    """What holds for everybody: convolutions chosen by timing, and float32 that is float32 and not TF32 where that is asked for."""
+    torch.set_grad_enabled(False)
+    torch.backends.cudnn.benchmark = True
+    if dtype == "f32":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
 def load_network(weights: str, *, small: bool) -> CspResNeXt:
     """The network from its file of weights, float32 on the processor, in evaluation mode."""
     network = CspResNeXt(SMALL if small else CSPRESNEXT50)

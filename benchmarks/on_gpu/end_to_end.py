@@ -52,7 +52,7 @@ class EndToEnd:
 
     def _processor(self, runner: Any, name: str, slots: np.ndarray, workers: int) -> dict[str, Any]:
         alone, fed = {}, {}
-        for kind in ("threads", "processes"):
+        for kind in ("processes", "threads"):
             with feeding.decoders(kind, self._files, name, slots, workers) as begin:
                 alone[kind] = feeding.only_fill(begin, slots, self._seconds / 2)
                 if alone[kind] == max(alone.values()):

@@ -17,10 +17,12 @@ from .clock import Contestant, Device, Timing
 from .compiling import Job
 from .contestants import batch_of, compiled, prepared
 from .correct import Check, compare
+from .record import first_line
 
 EAGER = "eager"
 PEER = Job("torch.compile", 1).name
-MOST_WRONG = 0.02  # of the scores' norm: a contestant that is further off computes something else
+# Share of the scores' norm: a contestant that is further off computes something else.
+MOST_WRONG = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +55,14 @@ def at_batch(contest: Contest, pixels: Tensor, jobs: list[Job], failed: Callable
                 contestant, scores = stack.enter_context(enter())
                 check = compare(scores, expected)
                 checks[name] = check.told()
-                _require_right(check)
+                _require_right(check, MOST_WRONG[contest.dtype])
                 found[name] = contestant
             except Exception as error:  # out of memory, a kernel that is not there: the others go on
-                failed(f"{name}, batch {len(pixels)}: {type(error).__name__}: {str(error).strip().splitlines()[:1]}")
+                failed(f"{name}, batch {len(pixels)}: {type(error).__name__}: {first_line(error)}")
         timings = contest.device.interleaved(found, turns=contest.turns, seconds=contest.seconds)
     if contest.device.cuda:
         torch.cuda.empty_cache()
-    return _told(timings, checks, len(pixels))
+    return _told(timings, checks, len(pixels)) | {"compiler_cache": _cache()}
 
 
 def _entrants(contest: Contest, pixels: Tensor, jobs: list[Job]) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -95,10 +97,10 @@ def _package(contest: Contest, pixels: Tensor, job: Job) -> Iterator[tuple[Conte
         yield Contestant(runner.replay, getattr(runner, "stream", None)), scores
 
 
-def _require_right(check: Check) -> None:
-    if not check.error <= MOST_WRONG:
+def _require_right(check: Check, most: float) -> None:
+    if not check.error <= most:  # NaN is not
         raise ValueError(
-            f"its scores are {check.error:.3g} of their norm away from float32's, at most {MOST_WRONG} is accepted"
+            f"its scores are {check.error:.3g} of their norm away from float32's, at most {most} is accepted"
         )
 
 
@@ -116,6 +118,14 @@ def _told(timings: dict[str, Timing], checks: dict[str, dict[str, float]], batch
             name: _ratio(timing, later[best]) for name, timing in later.items() if not name.startswith("modelport")
         }
     return told
+
+
+def _cache() -> dict[str, int]:
+    """How often torch.compile found on disk what the processes before had compiled, and how often it did not."""
+    from torch._dynamo.utils import counters
+
+    found = {**counters["inductor"], **counters["aot_autograd"]}
+    return {name: count for name, count in found.items() if "cache_hit" in name or "cache_miss" in name}
 
 
 def _ratio(peer: Timing, mine: Timing) -> dict[str, float]:

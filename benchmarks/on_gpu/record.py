@@ -66,7 +66,7 @@ class Record:
             yield
         except Exception as error:
             traceback.print_exc()
-            self.failed.append(f"{name}: {type(error).__name__}: {_first_line(error)}")
+            self.failed.append(f"{name}: {type(error).__name__}: {first_line(error)}")
         self.steps[name] = self.spent - since
         self.save()
 
@@ -85,6 +85,7 @@ class Record:
         os.replace(temporary, self.path)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Of its message."""
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else ""

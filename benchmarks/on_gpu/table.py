@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .pure import PEER
@@ -26,7 +27,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"one batch of {batch}: {parts}"
     for way, told in (found.get("end_to_end") or {}).items():
         yield from _way(way, told)
-    yield from (f"LEFT OUT: {what}" for what in found.get("left_out", ()))
+    yield from _left_out(found.get("left_out", ()))
     yield from (f"FAILED: {what}" for what in found.get("failed", ()))
 
 
@@ -96,6 +97,18 @@ def _way(way: str, told: dict[str, Any]) -> Iterator[str]:
             f"  against Pillow's pixels, on {check['images']} photos: at most {check['largest_difference']} of 255, on average "
             f"{check['mean_difference']:.2f}; {check['changed_decisions']} decisions changed"
         )
+
+
+def _left_out(what: Iterable[str]) -> Iterator[str]:
+    """A line for each reason and contestant; the record has one for each batch."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for entry in what:
+        name, _, reason = entry.partition(": ")
+        name, _, batch = name.partition(", batch ")
+        reason = re.sub(r"\d+ s$", "its time", reason) if batch else reason
+        groups.setdefault((name, reason), []).append(batch)
+    for (name, reason), batches in groups.items():
+        yield f"LEFT OUT: {name}" + (f", batch {', '.join(batches)}" if batches[0] else "") + f": {reason}"
 
 
 def _verdict(value: float, asked: float, shown: str, asked_shown: str) -> str:
