@@ -23,7 +23,7 @@ class Commands:
     def export(self, output: Path) -> None:
         """Checkpoint to ONNX."""
         model = self._recipe.model
-        weights = ["--checkpoint", model.checkpoint] if model.checkpoint else ["--random-weights"]
+        weights = self._weights()
         classes = ["--num-classes", model.num_classes] if model.num_classes else []
         words = ["--arch", model.arch, *weights, *classes, "--recipe", self._path, "--opset", self._recipe.export.opset]
         self._add("model", "ONNX file and its parity with PyTorch", "export", *words, "-o", output)
@@ -39,6 +39,10 @@ class Commands:
             words += ["--recipe", self._path]
         if target.precision == "int8":
             words += self._calibration()
+        if target.engine == "inductor":
+            words += self._weights()
+            words += ["--device", target.device] if target.device else []
+            words += [f"--{name}" for name in ("tf32", "autotune") if getattr(target, name)]
         self._add("model", f"{target.name}, batch {batch_size}: offline model", "compile", onnx, *words, "-o", output)
 
     def infer(self, target: TargetSection, model: Path, home: Path, output: Path) -> None:
@@ -61,6 +65,10 @@ class Commands:
         plan = self._recipe.performance
         words = ["--rounds", plan.rounds, "--warmup", plan.warmup, *_session(target)]
         self._add("performance", f"{target.name}, batch {batch_size}: pure inference", "bench", model, *words)
+
+    def _weights(self) -> list[object]:
+        checkpoint = self._recipe.model.checkpoint
+        return ["--checkpoint", checkpoint] if checkpoint else ["--random-weights"]
 
     def _calibration(self) -> list[object]:
         calibration = self._recipe.calibration

@@ -123,7 +123,8 @@ class TargetSection(Record):
     """One engine at one precision; batches at once and cores in all, where they are not left to infer and bench.
 
     `input: uint8` has the model normalise pixels itself: fewer bytes to move for the same decisions. `optimize: measured`
-    rewrites the graph for the engine first and keeps what is faster and equal; `by-rule` does not measure.
+    rewrites the graph for the engine first and keeps what is faster and equal; `by-rule` does not measure. `device` (cpu or
+    cuda), `tf32` and `autotune` are for inductor.
     """
 
     engine: str
@@ -132,6 +133,17 @@ class TargetSection(Record):
     streams: Positive | None = None
     threads: Positive | None = None
     optimize: Literal["off", "measured", "by-rule"] = "off"
+    device: Literal["cpu", "cuda"] | None = None
+    tf32: bool = False
+    autotune: bool = False
+
+    @model_validator(mode="after")
+    def _pytorch_is_not_rewritten(self) -> Self:
+        if self.engine == "inductor" and self.optimize != "off":
+            raise ValueError(
+                "optimize rewrites ONNX graphs, and inductor compiles PyTorch's own network: leave it off there"
+            )
+        return self
 
     @property
     def name(self) -> str:
