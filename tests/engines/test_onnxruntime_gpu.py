@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -207,3 +209,12 @@ def test_a_manifest_without_a_gpu_is_the_processors(compiled):
     assert onnxruntime_gpu.kind_of(model) == "cpu"
     assert "gpu" not in json.loads((model.path / MANIFEST).read_text())
     assert files.digest(model.file("model.onnx")) == model.manifest.files["model.onnx"]
+
+
+@WITHOUT_A_PROVIDER
+def test_on_the_command_line_it_is_one_line(tiny_onnx, tmp_path):
+    line = [sys.executable, "-m", "modelport", "compile", tiny_onnx, "--engine", "onnxruntime", "--device", "tensorrt"]
+    done = subprocess.run([*map(str, line), "-o", str(tmp_path / "out")], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "here has no TensorRT provider" in done.stderr

@@ -84,7 +84,9 @@ LOGS = ("debug", "info", "warning", "error", "null")
 )
 @weights_options
 @click.option(
-    "--device", type=click.Choice(["cpu", "cuda"]), help="inductor: what to compile for; cuda where there is one."
+    "--device",
+    type=click.Choice(["cpu", "cuda", "tensorrt"]),
+    help="What to compile for. inductor: cpu or cuda, cuda where there is one. onnxruntime: its provider, cpu if left out.",
 )
 @click.option("--tf32", is_flag=True, help="inductor: let float32 products round their inputs to TF32 on a GPU.")
 @click.option(
