@@ -64,33 +64,34 @@ def test_random_weights_decide_by_what_the_photo_shows():
     assert pixels.float().std() > 20  # no grey board
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A smoke run whose processes cannot import what a bare machine lacks: its record, and what it printed."""
+    folder = tmp_path_factory.mktemp("gpu")
+    blocked = "".join(f"sys.modules[{name!r}] = None\n" for name in NOT_NEEDED)
+    (folder / "sitecustomize.py").write_text(f"import sys\n{blocked}")
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT / "src")]),
+        "OMP_NUM_THREADS": "1",
+    }
+    line = [
+        sys.executable,
+        "benchmarks/gpu.py",
+        "--device",
+        "cpu",
+        "--quick",
+        "--minutes",
+        "30",
+        "--out",
+        str(folder / "out"),
+    ]
+    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return json.loads((folder / "out" / "gpu.json").read_text()), done.stdout
+
+
 @pytest.mark.timeout(900)
 class TestARun:
-    @pytest.fixture(scope="class")
-    def run(self, tmp_path_factory):
-        """A smoke run whose processes cannot import what a bare machine lacks: its record, and what it printed."""
-        folder = tmp_path_factory.mktemp("gpu")
-        blocked = "".join(f"sys.modules[{name!r}] = None\n" for name in NOT_NEEDED)
-        (folder / "sitecustomize.py").write_text(f"import sys\n{blocked}")
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT / "src")]),
-            "OMP_NUM_THREADS": "1",
-        }
-        line = [
-            sys.executable,
-            "benchmarks/gpu.py",
-            "--device",
-            "cpu",
-            "--quick",
-            "--minutes",
-            "30",
-            "--out",
-            str(folder / "out"),
-        ]
-        done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr + done.stdout
-        return json.loads((folder / "out" / "gpu.json").read_text()), done.stdout
-
     def test_every_step_comes_to_its_end(self, run):
         record, _ = run
         assert record["failed"] == []

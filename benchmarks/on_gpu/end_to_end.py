@@ -50,9 +50,11 @@ class EndToEnd:
             self.told[way] = measure()
             self._record.put("end_to_end", self.told)
 
-    def _processor(self, runner: Any, name: str, slots: np.ndarray, workers: int) -> dict[str, Any]:
+    def _processor(self, runner: Any, name: str | None, slots: np.ndarray, workers: int) -> dict[str, Any]:
         alone, fed = {}, {}
-        for kind in ("processes", "threads"):
+        if name is None:
+            self._record.drop("decoding in processes", "too little shared memory")
+        for kind in ("processes", "threads") if name else ("threads",):
             with feeding.decoders(kind, self._files, name, slots, workers) as begin:
                 alone[kind] = feeding.only_fill(begin, slots, self._seconds / 2)
                 if alone[kind] == max(alone.values()):

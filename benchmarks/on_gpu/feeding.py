@@ -14,21 +14,30 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context, shared_memory
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any
 
 import numpy as np
 
 from . import decode_worker
 
+_SHARED = Path("/dev/shm")
 _CHUNK = 16  # images that one worker prepares at a time
 Wait = Callable[[], Any]
 Begin = Callable[[int, int], Wait]  # slot and number of the batch: begins to fill it, returns what waits for it
 
 
 @contextmanager
-def shared_slots(count: int, batch: int, size: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Memory that worker processes map: its name, and slots x batch x height x width x 3."""
+def shared_slots(count: int, batch: int, size: int) -> Iterator[tuple[str | None, np.ndarray]]:
+    """Memory that worker processes map: its name, and slots x batch x height x width x 3.
+
+    Where a container has too little of it, which only shows by a crash when it is written to, the name is None and the memory
+    ordinary: threads can fill it.
+    """
     shape = (count, batch, size, size, 3)
+    if _SHARED.is_dir() and disk_usage(_SHARED).free < 1.2 * np.prod(shape):
+        yield None, np.zeros(shape, np.uint8)
+        return
     memory = shared_memory.SharedMemory(create=True, size=int(np.prod(shape)))
     try:
         slots = np.ndarray(shape, np.uint8, memory.buf)
@@ -59,7 +68,7 @@ def _all(futures: list[Future]) -> None:
 
 
 @contextmanager
-def decoders(kind: str, files: list[bytes], name: str, slots: np.ndarray, workers: int) -> Iterator[Begin]:
+def decoders(kind: str, files: list[bytes], name: str | None, slots: np.ndarray, workers: int) -> Iterator[Begin]:
     """CPU decoders, as threads or as processes, all of them started."""
     if kind == "threads":
         executor: Executor = ThreadPoolExecutor(workers)

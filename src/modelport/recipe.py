@@ -123,8 +123,8 @@ class TargetSection(Record):
     """One engine at one precision; batches at once and cores in all, where they are not left to infer and bench.
 
     `input: uint8` has the model normalise pixels itself: fewer bytes to move for the same decisions. `optimize: measured`
-    rewrites the graph for the engine first and keeps what is faster and equal; `by-rule` does not measure. `device` (cpu or
-    cuda), `tf32` and `autotune` are for inductor.
+    rewrites the graph for the engine first and keeps what is faster and equal; `by-rule` does not measure. `device` is cpu or
+    cuda for inductor, and the provider (cpu, cuda or tensorrt) for onnxruntime; `tf32` and `autotune` are for inductor.
     """
 
     engine: str
@@ -133,7 +133,7 @@ class TargetSection(Record):
     streams: Positive | None = None
     threads: Positive | None = None
     optimize: Literal["off", "measured", "by-rule"] = "off"
-    device: Literal["cpu", "cuda"] | None = None
+    device: Literal["cpu", "cuda", "tensorrt"] | None = None
     tf32: bool = False
     autotune: bool = False
 

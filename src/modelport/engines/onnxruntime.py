@@ -52,6 +52,7 @@ class OnnxRuntimeEngine(Engine):
     quantizer = "onnxruntime"
     counters = True
     device_kinds = ("cpu", *KINDS)
+    batches_in_flight = 2
 
     def on_accelerator(self, model: OfflineModel) -> bool:
         return model.manifest.gpu is not None
