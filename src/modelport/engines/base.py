@@ -338,6 +338,10 @@ class Engine(ABC):
         """Whether a model runs on devices of their own, and not on this machine's processor."""
         return self.accelerator
 
+    def compiler_environment(self) -> dict[str, str]:
+        """Environment variables for the process that compiles."""
+        return {}
+
     def resolve(self, options: CompileOptions) -> CompileOptions:
         """Check what is asked for, and fill in what only the engine knows.
 

@@ -172,7 +172,7 @@ class _Job:
             "options": asdict(self.options),
         }
         try:
-            return child.ask(__name__, request, timeout=timeout)
+            return child.ask(__name__, request, timeout=timeout, environment=self.engine.compiler_environment())
         except child.ChildTimeoutError as late:
             raise CompilerTimeoutError(
                 f"{self.graph.path}: {self.engine.title} {version}'s compiler was {late} at {self.options.precision}, batch "

@@ -8,9 +8,12 @@ On a GPU never run where it was written, which has none: see docs/gpu.md.
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from ..graph.source import write_source
 from ..host import usable_cores
 from ..inductor.facts import PackageFacts
 from ..inductor.failures import translate
+from ..inductor.toolkit import CACHE_VARIABLE
 from ..offline import OfflineModel
 from ..spec import ColorOrder, ModelSpec, Precision, Preprocess
 from .base import Compiled, CompileOptions, Engine, OperatorTimes, Session, SessionOptions
@@ -50,7 +54,11 @@ class InductorEngine(Engine):
         except PackageNotFoundError as error:
             raise self.missing("torch", ModuleNotFoundError(str(error))) from error
 
+    def compiler_environment(self) -> dict[str, str]:
+        return {} if os.environ.get(CACHE_VARIABLE) else {CACHE_VARIABLE: _shared_cache().name}
+
     def _torch(self) -> Any:
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own log, read when PyTorch is loaded
         try:
             import torch
         except ImportError as error:
@@ -114,6 +122,13 @@ class InductorEngine(Engine):
             ),
         )
         return InductorSession(model, runner, streams)
+
+
+@cache
+def _shared_cache() -> TemporaryDirectory[str]:
+    """Until this process ends its compilations share what they find out of the machine and its compiler: two thirds of the time
+    that a small network takes. PyTorch's default is a place in /tmp that anyone can guess, and it loads code from there."""
+    return TemporaryDirectory(prefix="modelport-inductor-", ignore_cleanup_errors=True)
 
 
 class InductorSession(Session):

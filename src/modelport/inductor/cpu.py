@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from .facts import PackageFacts
-from .runner import Runner, RunnerOptions, Ticket
+from .runner import Runner, RunnerOptions, Ticket, load_kernels
 
 
 class CpuRunner(Runner):
@@ -16,11 +16,8 @@ class CpuRunner(Runner):
 
     def __init__(self, path: Path, facts: PackageFacts, options: RunnerOptions) -> None:
         super().__init__(path, facts)
-        from torch._inductor.package import load_package
-
         self._threads = options.threads
-        # One instance for each batch at once: a call takes a free one, or waits for it. They share the weights.
-        self._model = load_package(str(path), num_runners=options.buffers)
+        self._model = load_kernels(path, at_once=options.buffers)
         self._resident = torch.zeros(facts.shape, dtype=torch.uint8 if facts.pixels else torch.float32)
         for _ in range(options.warmup):
             scores = self._compute(self._resident)

@@ -26,7 +26,7 @@ import torch
 from ..errors import InferenceError
 from .facts import PackageFacts
 from .package import tf32
-from .runner import Runner, RunnerOptions, Ticket, Times
+from .runner import Runner, RunnerOptions, Ticket, Times, load_kernels
 
 _opening = Lock()  # recording a graph and cuDNN's timing are disturbed by another that does the same
 
@@ -64,16 +64,13 @@ class CudaRunner(Runner):
 
     def __init__(self, path: Path, facts: PackageFacts, options: RunnerOptions) -> None:
         super().__init__(path, facts)
-        from torch._inductor.package import load_package
-
         self._options, self._device = options, torch.device("cuda", options.index)
         self._free: SimpleQueue[_Buffer] = SimpleQueue()
         self._order = Lock()
         self._pool: Any = None
         with _opening, torch.cuda.device(self._device):
             self.stream, self._inward, self._outward = (torch.cuda.Stream() for _ in range(3))
-            # Single-threaded: its own bookkeeping between threads asks events, which a graph cannot record.
-            self._model = load_package(str(path), run_single_threaded=True, device_index=options.index)
+            self._model = load_kernels(path, single_threaded=True, index=options.index)
             with self._arithmetic(), torch.inference_mode():
                 scores = self._warm_up()
                 self.output_shape = tuple(scores.shape)

@@ -6,6 +6,7 @@ A `.pt2` holds native code, which runs as soon as it is opened: open only what y
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -180,6 +181,29 @@ def open_runner(path: Path | str, options: RunnerOptions | None = None) -> Runne
         return (CudaRunner if facts.device == "cuda" else CpuRunner)(path, facts, options)
     except RuntimeError as error:
         raise translate(error, f"{path}: PyTorch AOTInductor cannot open it") from error
+
+
+def load_kernels(
+    path: Path, *, single_threaded: bool = False, at_once: int = 1, index: int = -1
+) -> Callable[[Any], Any]:
+    """The package as a function of one tensor, by PyTorch's own loader.
+
+    `torch._inductor.aoti_load_package` wraps the same loader, after importing the whole compiler, which takes a second.
+
+    Args:
+        path: a `.pt2` with one input and one output.
+        single_threaded: without bookkeeping between threads, which a CUDA graph could not record.
+        at_once: instances, which share the weights; a call takes a free one or waits.
+        index: number of the GPU; -1 on the CPU.
+    """
+    import torch
+
+    loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", single_threaded, at_once, index)
+
+    def run(images: Any) -> Any:
+        return loader.boxed_run([images])[0]
+
+    return run
 
 
 def require_architecture(path: Path, facts: PackageFacts, index: int) -> None:

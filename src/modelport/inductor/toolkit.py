@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_CACHE = "TORCHINDUCTOR_CACHE_DIR"
+CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 _DRIVER = "libcuda.so.1"
 _DRIVER_PLACES = (
     "/usr/lib/x86_64-linux-gnu",
@@ -32,7 +32,7 @@ def build_environment(device: str) -> Iterator[None]:
     anyone can guess, and code is loaded from it.
     """
     with tempfile.TemporaryDirectory(prefix="modelport-inductor-", ignore_cleanup_errors=True) as folder:
-        values = {} if os.environ.get(_CACHE) else {_CACHE: folder}
+        values = {} if os.environ.get(CACHE_VARIABLE) else {CACHE_VARIABLE: folder}
         if device == "cuda":
             values |= _cuda_variables(Path(folder))
         with _environment(values):
