@@ -35,7 +35,7 @@ def shared_slots(count: int, batch: int, size: int) -> Iterator[tuple[str | None
     ordinary: threads can fill it.
     """
     shape = (count, batch, size, size, 3)
-    if _SHARED.is_dir() and disk_usage(_SHARED).free < 1.2 * np.prod(shape):
+    if (disk_usage(_SHARED).free if _SHARED.is_dir() else 0) < 1.2 * np.prod(shape):
         yield None, np.zeros(shape, np.uint8)
         return
     memory = shared_memory.SharedMemory(create=True, size=int(np.prod(shape)))

@@ -14,7 +14,7 @@ from modelport.data import gpu_jpeg
 from modelport.data.decode import Decoder
 from modelport.data.fast import FastDecoder, make_decoder
 from modelport.data.gpu_jpeg import FastGpuDecoder, GpuDecoder
-from modelport.errors import DataError, EngineUnavailableError
+from modelport.errors import DataError, EngineUnavailableError, InferenceError
 from modelport.spec import Preprocess
 
 torchvision = pytest.importorskip("torchvision")
@@ -89,6 +89,21 @@ def test_one_damaged_file_does_not_harm_those_of_the_same_call(on_processor):
     answers = [gpu_jpeg.Future() for _ in range(3)]
     jpeg._answer([(good, "RGB", answers[0]), (bad, "RGB", answers[1]), (good, "L", answers[2])])
     assert [None if a.result() is None else a.result().shape for a in answers] == [(60, 80, 3), None, (60, 80)]
+
+
+def test_a_gpu_that_fails_ends_the_run_and_nobody_waits(on_processor, monkeypatch):
+    def broken(files, mode):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be ...")
+
+    monkeypatch.setattr(gpu_jpeg, "decode_all", broken)
+    decoder = GpuDecoder(PREPROCESS)
+    with ThreadPoolExecutor(4) as pool:
+        results = [pool.submit(decoder.pixels, encoded(number)) for number in range(8)]
+    for result in results:
+        with pytest.raises(
+            InferenceError, match=r"^decoding on the GPU failed: CUDA error: an illegal memory access was encountered$"
+        ):
+            result.result()
 
 
 def test_what_threads_wait_for_is_decoded_in_one_call(calls, monkeypatch):

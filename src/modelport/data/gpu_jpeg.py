@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..errors import EngineUnavailableError
+from ..errors import EngineUnavailableError, InferenceError
 from ..spec import Preprocess
 from .decode import Decoder
 from .fast import FastDecoder
@@ -24,6 +24,7 @@ from .fast import FastDecoder
 DEVICE = "cuda"
 _FLAG = "--decode nvjpeg"
 _END, _TAIL = b"\xff\xd9", 1024  # JPEG's marker of the end, and how much may follow it
+_OF_THE_GPU = ("CUDA error", "out of memory", "CUDA driver")
 _MOST_AT_ONCE = 128  # files in one call: decoded, they all lie in the GPU's memory
 
 
@@ -54,7 +55,11 @@ class GpuJpeg:
         self._queue, self._gpu = Lock(), Lock()
 
     def __call__(self, data: bytes, mode: str) -> np.ndarray | None:
-        """uint8, height x width (x 3 for RGB), in the mode L or RGB; None for a file that nvJPEG does not take."""
+        """uint8, height x width (x 3 for RGB), in the mode L or RGB; None for a file that nvJPEG does not take.
+
+        Raises:
+            InferenceError: the GPU failed.
+        """
         answer: Future = Future()
         with self._queue:
             self._waiting.append((data, mode, answer))
@@ -66,6 +71,14 @@ class GpuJpeg:
         return answer.result()
 
     def _answer(self, group: list[tuple[bytes, str, Future]]) -> None:
+        try:
+            self._decode(group)
+        except BaseException as error:  # nobody may wait for an answer that does not come
+            for _, _, answer in group:
+                if not answer.done():
+                    answer.set_exception(error)
+
+    def _decode(self, group: list[tuple[bytes, str, Future]]) -> None:
         for mode in {mode for _, mode, _ in group}:
             chosen = [(data, answer) for data, wanted, answer in group if wanted == mode]
             try:
@@ -89,9 +102,14 @@ def decode_all(files: list[bytes], mode: str) -> list[np.ndarray | None]:
 
 
 def _alone(data: bytes, mode: str) -> np.ndarray | None:
+    """One image; None where nvJPEG does not take it."""
     try:
         return decode_all([data], mode)[0]
-    except RuntimeError:
+    except RuntimeError as error:
+        if any(
+            sign in str(error) for sign in _OF_THE_GPU
+        ):  # no fault of the file: Pillow would take over without a word
+            raise InferenceError(f"decoding on the GPU failed: {str(error).strip().splitlines()[0]}") from error
         return None
 
 
