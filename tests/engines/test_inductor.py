@@ -28,6 +28,7 @@ from modelport.measure.profile import ProfileOptions, profile
 from modelport.offline import MANIFEST, OfflineModel
 from modelport.results import ProfileResult
 from modelport.spec import Precision
+from modelport.work import describe
 
 GPU = {"name": "NVIDIA H100 80GB HBM3", "architecture": "sm_90", "driver": "580.82.07"}
 
@@ -129,6 +130,8 @@ def test_a_gpu_gets_two_batches_at_once_and_numbers_of_its_own(compiled, tmp_pat
     processor = compiled("inductor", 4)
     card = OfflineModel.load(edit(Path(shutil.copytree(processor.path, tmp_path / "copy")), gpu=GPU))
 
+    assert describe(card, SessionOptions()).compiled_for == "NVIDIA H100 80GB HBM3 (sm_90, driver 580.82.07), TF32 off"
+    assert describe(processor, SessionOptions()).compiled_for is None
     assert share_cores(engine, SessionOptions(), card).streams == 2
     assert share_cores(engine, SessionOptions(streams=3), card).streams == 3
     assert share_cores(engine, SessionOptions(threads=4), processor) == SessionOptions(streams=4, threads=4)
