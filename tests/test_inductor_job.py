@@ -66,6 +66,15 @@ def test_an_inductor_target_is_not_rewritten(recipe):
         Recipe.load(recipe)
 
 
+def test_an_inductor_target_of_an_onnx_file_is_refused_before_any_work(recipe):
+    document = yaml.safe_load(recipe.read_text())
+    document["model"] = {"onnx": "x.onnx"}
+    recipe.write_text(yaml.safe_dump(document))
+
+    with pytest.raises(FormatError, match="model needs arch with checkpoint or random_weights, not onnx"):
+        Recipe.load(recipe)
+
+
 def test_flags_without_weights_say_nothing():
     assert read_weights({"checkpoint": None, "random_weights": False}) is None
     assert read_weights({"checkpoint": None, "random_weights": True}).checkpoint is None

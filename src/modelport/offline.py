@@ -91,6 +91,14 @@ class Manifest(Record):
     settings: dict[str, bool] = Field(default_factory=dict)
     files: dict[str, str]
 
+    @property
+    def compiled_for(self) -> str | None:
+        """The GPU and its arithmetic in words; None where it was compiled for a processor."""
+        if self.gpu is None:
+            return None
+        tf32 = "on" if self.settings.get("tf32") else "off"
+        return f"{self.gpu.name} ({self.gpu.architecture}, driver {self.gpu.driver}), TF32 {tf32}"
+
     @model_serializer(mode="wrap")
     def _without_what_is_not_there(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Earlier versions read the models of other engines, and know no such keys."""

@@ -242,6 +242,14 @@ class Recipe(Record):
         return self
 
     @model_validator(mode="after")
+    def _inductor_has_weights(self) -> Self:
+        if self.model.onnx is not None and any(target.engine == "inductor" for target in self.targets):
+            raise ValueError(
+                "an inductor target compiles PyTorch's own network: model needs arch with checkpoint or random_weights, not onnx"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _int8_is_calibrated(self) -> Self:
         if self.calibration is None and any(target.precision is Precision.INT8 for target in self.targets):
             raise ValueError("an int8 target needs calibration.images, which are not those of data.images")

@@ -84,6 +84,7 @@ def describe(model: OfflineModel, options: SessionOptions) -> Target:
         streams=options.streams or 1,
         threads=options.threads,
         devices=options.devices,
+        compiled_for=m.compiled_for,
     )
 
 

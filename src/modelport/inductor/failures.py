@@ -24,7 +24,7 @@ _LACKS = (
         r"no kernel image is available",
         "this PyTorch holds no code for this GPU ({said}); install a PyTorch that supports its architecture",
     ),
-    (r"invalid device ordinal", "there is no GPU of that number ({said}); `nvidia-smi -L` lists them"),
+    (r"[Ii]nvalid device (?:ordinal|id)", "there is no GPU of that number ({said}); `nvidia-smi -L` lists them"),
     (
         r"too old to be supported by the triton",
         "this GPU is too old for Triton, which makes its code ({said}); use a GPU of compute capability 7.0 or later",

@@ -37,7 +37,11 @@ def target_name(engine: str, precision: Precision, input_dtype: str) -> str:
 
 
 class Target(Result):
-    """What was run: engine, precision asked for and really executed, batch size, input, and how it was opened."""
+    """What was run: engine, precision asked for and really executed, batch size, input, and how it was opened.
+
+    `compiled_for` names the GPU that the model was compiled on, its architecture and driver then, and whether float32 products
+    may be rounded to TF32; None on a processor.
+    """
 
     engine: str
     engine_version: str
@@ -48,6 +52,7 @@ class Target(Result):
     streams: int = 1
     threads: int | None = None
     devices: tuple[int, ...] = (0,)
+    compiled_for: str | None = None
 
     @property
     def name(self) -> str:
