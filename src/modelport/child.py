@@ -36,13 +36,16 @@ class ChildTimeoutError(Exception):
     """The child was ended because it took too long."""
 
 
-def ask(module: str, request: dict[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
+def ask(
+    module: str, request: dict[str, Any], *, timeout: float | None = None, environment: dict[str, str] | None = None
+) -> dict[str, Any]:
     """Run `python -m module` on a request and return its reply.
 
     Args:
         module: calls `answer` when run.
         request: plain JSON values.
         timeout: seconds until the child and its descendants are killed; None waits for ever.
+        environment: variables that the child gets besides ours.
 
     Raises:
         ModelportError: whatever of these the child's work raised.
@@ -56,6 +59,7 @@ def ask(module: str, request: dict[str, Any], *, timeout: float | None = None) -
         stderr=subprocess.PIPE,
         encoding="utf-8",
         errors="replace",
+        env={**os.environ, **(environment or {})},
     )
     try:
         out, err = child.communicate(json.dumps(request), timeout=timeout)

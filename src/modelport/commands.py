@@ -23,7 +23,7 @@ class Commands:
     def export(self, output: Path) -> None:
         """Checkpoint to ONNX."""
         model = self._recipe.model
-        weights = ["--checkpoint", model.checkpoint] if model.checkpoint else ["--random-weights"]
+        weights = self._weights()
         classes = ["--num-classes", model.num_classes] if model.num_classes else []
         words = ["--arch", model.arch, *weights, *classes, *self._names(), "--recipe", self._path]
         words += ["--opset", self._recipe.export.opset]
@@ -42,6 +42,10 @@ class Commands:
             words += self._calibration()
         if self._recipe.model.onnx is not None:  # `export` has put them into its file
             words += self._names()
+        if target.engine == "inductor":
+            words += self._weights()
+            words += ["--device", target.device] if target.device else []
+            words += [f"--{name}" for name in ("tf32", "autotune") if getattr(target, name)]
         self._add("model", f"{target.name}, batch {batch_size}: offline model", "compile", onnx, *words, "-o", output)
 
     def infer(self, target: TargetSection, model: Path, home: Path, output: Path) -> None:
@@ -86,6 +90,10 @@ class Commands:
     def _names(self) -> list[object]:
         names = self._recipe.model.class_names
         return ["--class-names", names] if names else []
+
+    def _weights(self) -> list[object]:
+        checkpoint = self._recipe.model.checkpoint
+        return ["--checkpoint", checkpoint] if checkpoint else ["--random-weights"]
 
     def _calibration(self) -> list[object]:
         calibration = self._recipe.calibration

@@ -11,7 +11,6 @@ from time import perf_counter
 
 import pyarrow as pa
 
-from .data.fast import make_decoder
 from .data.parts import Parts
 from .data.predictions import Prediction
 from .engines.base import Session
@@ -45,7 +44,7 @@ class Executor(ABC):
 
     @abstractmethod
     def session(self) -> AbstractContextManager[Session]:
-        """The model opened in this process, to check fast preprocessing with."""
+        """The model opened in this process, to check with what fast preprocessing changed."""
 
 
 class InThisProcess(Executor):
@@ -59,7 +58,7 @@ class InThisProcess(Executor):
         total, holes = len(work.source), parts.holes(len(work.source))
         places = list(chain(*holes))
         options = replace(work.options.pipeline, contents=True)
-        pipeline = Pipeline(self._session, make_decoder(work.spec.preprocess, work.options.preprocessing), options)
+        pipeline = Pipeline(self._session, work.options.decoder(work.spec.preprocess), options)
         committer = _Committer(parts, columns, iter(places), self.batch_size)
         with watch() as watched, draining(pipeline.stop), committer.committing():
             for done, prediction in enumerate(pipeline.run(work.source.at(places)), start=1):

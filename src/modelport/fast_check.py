@@ -1,4 +1,4 @@
-"""What fast preprocessing changes: a sample of a run's images held against the exact path, after the run and outside its time."""
+"""What fast preprocessing, or decoding on a GPU, changes: a sample of a run held against the exact path, outside its time."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import logging
 import numpy as np
 
 from .data.decode import Decoder
-from .data.fast import FastDecoder
 from .data.predictions import top_classes
 from .data.source import Sample, Source
 from .engines.base import Session
 from .errors import DataError
 from .results import FastCheck
-from .spec import Preprocess
 
 MOST = 64  # images; spread evenly over the source
 _log = logging.getLogger("modelport")
@@ -22,12 +20,13 @@ _log = logging.getLogger("modelport")
 class FastSample:
     """The images to hold against the exact path, and what the run decided of them."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, flags: str = "--preprocess fast") -> None:
+        """`flags` are those that make a run's pixels differ, for the user."""
         images = [row for row, sample in enumerate(source) if not sample.prepared]
         if raw := len(source) - len(images):
             _log.warning(
-                "%s: %d of %d inputs are prepared already: --preprocess fast has no effect on them",
-                source.where, raw, len(source),
+                "%s: %d of %d inputs are prepared already: %s has no effect on them",
+                source.where, raw, len(source), flags,
             )  # fmt: skip
         places = np.linspace(0, len(images) - 1, min(len(images), MOST)).round().astype(int)
         self._rows = {images[place] for place in places}
@@ -38,8 +37,8 @@ class FastSample:
         if row in self._rows:
             self._decided.append((image, top))
 
-    def compare(self, session: Session, preprocess: Preprocess) -> FastCheck | None:
-        """Prepare the sample both ways and infer it the exact way, by the run's own session.
+    def compare(self, session: Session, fast: Decoder) -> FastCheck | None:
+        """Prepare the sample both ways and infer it the exact way, by the run's own session and with its own decoder.
 
         Returns:
             None where no image is left to compare.
@@ -47,7 +46,7 @@ class FastSample:
         Raises:
             DataError: an image has gone since the run.
         """
-        exact, fast = Decoder(preprocess), FastDecoder(preprocess)
+        exact = Decoder(fast.preprocess)
         buffer = np.zeros(session.input.shape, dtype=session.input.dtype)
         largest = differing = values = changed = 0
         for start in range(0, len(self._decided), len(buffer)):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from . import files
 from .calibration import refuse_overlap
 from .data.decode import require_pixels_for
+from .data.gpu_jpeg import require_nvjpeg
 from .data.labels import read_labels, require_in_range
 from .data.source import Source, open_source
 from .engines import load
@@ -66,6 +67,10 @@ def infer(  # noqa: PLR0913
         StoppedError: a signal came; what was done is kept.
     """
     options = options or InferOptions()
+    if options.decoding == "nvjpeg":
+        if cluster is not None:
+            raise ValueError("nvjpeg decodes in this process: the actors of a cluster decode on their processors")
+        require_nvjpeg()  # before anything is opened or made
     if not isinstance(model, OfflineModel):
         model = OfflineModel.load(Path(model))
     refuse_foreign(Path(output), existing)
@@ -89,7 +94,7 @@ def _executor(
     """Who does the work, and how the model is opened for it."""
     engine = load(model.manifest.engine.name)
     if cluster is None:
-        opened = share_cores(engine, options.session)
+        opened = share_cores(engine, options.session, model)
         with engine.open(model, opened) as session:
             yield InThisProcess(session), opened
         return
@@ -98,22 +103,25 @@ def _executor(
 
     with connected(cluster) as joined:
         opened = replace(options.session, threads=options.session.threads or joined.cores)
-        if engine.accelerator:
+        if engine.on_accelerator(model):
             opened = replace(opened, devices=tuple(range(max(1, cluster.gpus))))
-        opened = share_cores(engine, opened)
+        opened = share_cores(engine, opened, model)
         yield OnRay(joined, model, opened), opened
 
 
-def share_cores(engine: Engine, options: SessionOptions) -> SessionOptions:
+def share_cores(engine: Engine, options: SessionOptions, model: OfflineModel | None = None) -> SessionOptions:
     """How infer opens a session unless it is told: one stream of one thread on each core, where the engine computes on them.
 
     Decoding needs the same cores. A stream that spreads one batch over all of them waits for its slowest thread whenever a
     decoder has one; streams of one thread wait for nobody, so no core is idle while there is work. Where there are many
-    cores, at most eight streams on each device share them, since each stream has batches of its own in memory.
+    cores, at most eight streams on each device share them, since each stream has batches of its own in memory. A device of its
+    own gets as many batches at once as its engine wants.
     """
     cores = options.threads or usable_cores()
     each = max(1, min(cores // len(options.devices), _MOST_STREAMS))
-    return options if engine.accelerator else options.with_streams(each, cores)
+    if not (engine.accelerator if model is None else engine.on_accelerator(model)):
+        return options.with_streams(each, cores)
+    return options.with_streams(engine.batches_in_flight) if engine.batches_in_flight > 1 else options
 
 
 def prepare_source(

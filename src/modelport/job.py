@@ -358,16 +358,38 @@ class _Job:
             "batch": size,
             "host": fingerprint().jsonable(),
         }
-        options = CompileOptions(precision=target.precision, batch_size=size, input_dtype=target.input)
+        options = CompileOptions(
+            precision=target.precision,
+            batch_size=size,
+            input_dtype=target.input,
+            device=target.device,
+            tf32=target.tf32,
+            autotune=target.autotune,
+        )
 
         def work() -> None:
-            compile_model(file, path, engine=target.engine, options=options, preprocess=spec.preprocess,
-                          num_classes=spec.num_classes, class_names=spec.class_names, force=True)  # fmt: skip
+            with self._with_program(target, options, graph, spec) as found:
+                compile_model(file, path, engine=target.engine, options=found, preprocess=spec.preprocess,
+                              num_classes=spec.num_classes, class_names=spec.class_names, force=True)  # fmt: skip
 
         self.stages.run(f"compile {path.relative_to(self.out)}", inputs, [path / MANIFEST], work, path)
         stated = graph.spec is not None and graph.spec.preprocess == spec.preprocess
         self.commands.compile(target, size, graph.path, path, preprocess_stated=stated)
         return OfflineModel.load(path)
+
+    @contextmanager
+    def _with_program(
+        self, target: TargetSection, options: CompileOptions, graph: ClassifierGraph, spec: ModelSpec
+    ) -> Iterator[CompileOptions]:
+        """For an engine that compiles PyTorch's network: the options with its program, from the recipe's own weights."""
+        model = self.recipe.model
+        if not load(target.engine).from_program or model.onnx is not None:
+            yield options
+            return
+        from .exporter.program import TorchWeights, with_program
+
+        with with_program(options, TorchWeights(checkpoint=model.checkpoint), spec, graph.path) as found:
+            yield found
 
     def _quantize(self, tool: Tool, graph: ClassifierGraph, source: Source, spec: ModelSpec) -> None:
         """Quantise for the int8 targets whose engines take this tool's file."""

@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer
 
 from . import __version__, files, limits
 from .calibration import CALIBRATION_FILE, Calibration, CalibrationRecord
@@ -57,11 +57,21 @@ class HostFingerprint(Record):
     features: tuple[str, ...]
 
 
+class GpuFingerprint(Record):
+    """The GPU that the model was compiled on: its name, its architecture (such as sm_90), which is the only one it runs on, and
+    the version of its driver then."""
+
+    name: str
+    architecture: str
+    driver: str
+
+
 class Manifest(Record):
     """`manifest.json`. Every file of the directory is listed with its sha256; nothing else may lie there.
 
     `device` is the accelerator that it was compiled for, such as Ascend310; None for the processor in `host`.
-    `calibration` is how it was quantised; None where it was not, or not by modelport.
+    `calibration` is how it was quantised; None where it was not, or not by modelport. `gpu` is there where it was compiled for
+    one, and `settings` where its compiler had options: which were on.
     """
 
     format: Literal["modelport.offline-model"] = "modelport.offline-model"
@@ -77,7 +87,23 @@ class Manifest(Record):
     host: HostFingerprint | None
     device: str | None = None
     calibration: Calibration | None = None
+    gpu: GpuFingerprint | None = None
+    settings: dict[str, bool] = Field(default_factory=dict)
     files: dict[str, str]
+
+    @property
+    def compiled_for(self) -> str | None:
+        """The GPU and its arithmetic in words; None where it was compiled for a processor."""
+        if self.gpu is None:
+            return None
+        tf32 = "on" if self.settings.get("tf32") else "off"
+        return f"{self.gpu.name} ({self.gpu.architecture}, driver {self.gpu.driver}), TF32 {tf32}"
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Earlier versions read the models of other engines, and know no such keys."""
+        data = serialize(self)
+        return {key: value for key, value in data.items() if value or key not in ("gpu", "settings")}
 
     @field_validator("files")
     @classmethod

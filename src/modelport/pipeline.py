@@ -146,7 +146,7 @@ class Pipeline:
             self._free.put(_Batch(np.zeros(session.input.shape, dtype=session.input.dtype)))
         self._meters = {
             "read": _Meter("read", options.readers, on_cores=False),
-            "decode": _Meter("decode", options.decoders),
+            "decode": _Meter("decode", options.decoders, on_cores=decoder.on_cores),
             "batch": _Meter("batch", options.decoders),  # whoever decodes a batch's last image completes it
             "infer": _Meter("infer", session.slots, on_cores=session.on_cores),
             "post": _Meter("post", 1),

@@ -125,7 +125,8 @@ class TargetSection(Record):
     """One engine at one precision; batches at once and cores in all, where they are not left to infer and bench.
 
     `input: uint8` has the model normalise pixels itself: fewer bytes to move for the same decisions. `optimize: measured`
-    rewrites the graph for the engine first and keeps what is faster and equal; `by-rule` does not measure.
+    rewrites the graph for the engine first and keeps what is faster and equal; `by-rule` does not measure. `device` is cpu or
+    cuda for inductor, and the provider (cpu, cuda or tensorrt) for onnxruntime; `tf32` and `autotune` are for inductor.
     """
 
     engine: str
@@ -134,6 +135,17 @@ class TargetSection(Record):
     streams: Positive | None = None
     threads: Positive | None = None
     optimize: Literal["off", "measured", "by-rule"] = "off"
+    device: Literal["cpu", "cuda", "tensorrt"] | None = None
+    tf32: bool = False
+    autotune: bool = False
+
+    @model_validator(mode="after")
+    def _pytorch_is_not_rewritten(self) -> Self:
+        if self.engine == "inductor" and self.optimize != "off":
+            raise ValueError(
+                "optimize rewrites ONNX graphs, and inductor compiles PyTorch's own network: leave it off there"
+            )
+        return self
 
     @property
     def name(self) -> str:
@@ -228,6 +240,14 @@ class Recipe(Record):
         if any(target.precision is Precision.INT8 and target.optimize != "off" for target in self.targets):
             raise ValueError(
                 "optimize rewrites float graphs: an int8 target is quantised from the file as it is, leave it off there"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _inductor_has_weights(self) -> Self:
+        if self.model.onnx is not None and any(target.engine == "inductor" for target in self.targets):
+            raise ValueError(
+                "an inductor target compiles PyTorch's own network: model needs arch with checkpoint or random_weights, not onnx"
             )
         return self
 

@@ -88,6 +88,7 @@ def _what(work: Work) -> dict[str, str]:
         "modelport": here.modelport,
         "processor": here.cpu,
         **here.packages,
+        **({"decoding": work.options.decoding} if work.options.decoding != "cpu" else {}),  # earlier runs know no other
     }
 
 
@@ -160,7 +161,8 @@ class _Run:
     def _finish(self, figures: Figures, kept: int) -> InferResult:
         """Put the parts together, measure what fast preprocessing changed, and write the result."""
         work, bad, row = self._work, list[BadImage](), 0
-        sample = FastSample(work.source) if work.options.preprocessing == "fast" else None
+        inexact = work.options.inexact
+        sample = FastSample(work.source, inexact) if inexact else None
         with writing(self._parts.whole, self._columns) as writer:
             for table in self._parts.tables(work.source):
                 for error, top in _decisions(table):
@@ -174,7 +176,7 @@ class _Run:
         checked = None
         if sample is not None:
             with self._executor.session() as session:
-                checked = sample.compare(session, work.spec.preprocess)
+                checked = sample.compare(session, work.options.decoder(work.spec.preprocess))
         result = describe_run(work, figures, bad, checked, kept=kept)
         (self._output / INFER_FILE).unlink(missing_ok=True)  # it must never stand beside another run's predictions
         self._parts.finish()

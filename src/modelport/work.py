@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from .data.fast import Preprocessing, make_decoder
+from .data.decode import Decoder
+from .data.fast import Decoding, Preprocessing, make_decoder
 from .data.predictions import Prediction
 from .data.source import Source
 from .engines.base import Session, SessionOptions
@@ -17,7 +18,7 @@ from .offline import OfflineModel
 from .pipeline import Pipeline, PipelineOptions
 from .progress import Progress, silent
 from .results import BadImage, DeviceStats, EndToEnd, FastCheck, Hygiene, InferResult, Interface, StageStats, Target
-from .spec import ModelSpec
+from .spec import ModelSpec, Preprocess
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,12 +30,24 @@ class InferOptions:
         session: streams and threads; `share_cores` where it says nothing of streams.
         pipeline: workers, and what a bad image does.
         preprocessing: exact, or fast: near it, and how near is measured on a sample after the run.
+        decoding: JPEG on the processor (cpu), or on a GPU (nvjpeg), whose pixels differ: how much is measured likewise.
     """
 
     limit: int | None = None
     session: SessionOptions = field(default_factory=SessionOptions)
     pipeline: PipelineOptions = field(default_factory=PipelineOptions)
     preprocessing: Preprocessing = "exact"
+    decoding: Decoding = "cpu"
+
+    @property
+    def inexact(self) -> str:
+        """The flags that make pixels differ from the exact path's; empty where none does."""
+        found = {"--preprocess fast": self.preprocessing == "fast", "--decode nvjpeg": self.decoding == "nvjpeg"}
+        return " and ".join(flag for flag, given in found.items() if given)
+
+    def decoder(self, preprocess: Preprocess) -> Decoder:
+        """What prepares the images."""
+        return make_decoder(preprocess, self.preprocessing, self.decoding)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +84,7 @@ def describe(model: OfflineModel, options: SessionOptions) -> Target:
         streams=options.streams or 1,
         threads=options.threads,
         devices=options.devices,
+        compiled_for=m.compiled_for,
     )
 
 
@@ -78,9 +92,9 @@ def run_work(
     session: Session, work: Work, write: Callable[[Prediction], None], progress: Progress = silent
 ) -> InferResult:
     """Run planned work through an open session; `write` gets each prediction, in input order. Nothing of it can be resumed."""
-    preprocess, how, bad = work.spec.preprocess, work.options.preprocessing, []
-    pipeline = Pipeline(session, make_decoder(preprocess, how), work.options.pipeline)
-    sample = FastSample(work.source) if how == "fast" else None
+    decoder, inexact, bad = work.options.decoder(work.spec.preprocess), work.options.inexact, []
+    pipeline = Pipeline(session, decoder, work.options.pipeline)
+    sample = FastSample(work.source, inexact) if inexact else None
     with watch() as watched:
         start = perf_counter()
         for done, prediction in enumerate(pipeline.run(work.source), start=1):
@@ -99,7 +113,7 @@ def run_work(
         hygiene=watched.hygiene,
         restarts=session.restarts,
     )
-    checked = sample.compare(session, preprocess) if sample is not None else None
+    checked = sample.compare(session, decoder) if sample is not None else None
     return describe_run(work, figures, bad, checked)
 
 
@@ -138,6 +152,7 @@ def describe_run(
         by_device=figures.by_device,
         cluster=figures.cluster,
         preprocessing=work.options.preprocessing,
+        decoding=work.options.decoding,
         fast_check=checked,
         calibrated_with=work.calibrated_with,
     )

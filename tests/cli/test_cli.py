@@ -170,7 +170,13 @@ def test_bench_document(road: Path) -> None:
 
 def test_doctor_tries_every_engine() -> None:
     document = succeed("doctor")
-    assert {check["engine"] for check in document["engines"]} == {"ascend", "null", "onnxruntime", "openvino"}
+    assert {check["engine"] for check in document["engines"]} == {
+        "ascend",
+        "inductor",
+        "null",
+        "onnxruntime",
+        "openvino",
+    }
     for check in document["engines"]:
         assert check["problem"] is None or check["executed"] is None
         assert check["executed"] in (None, check["precision"])

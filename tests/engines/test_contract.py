@@ -28,12 +28,14 @@ from modelport.spec import Precision
 
 EXPECTED = {
     "ascend": models.expected_scores,
+    "inductor": models.expected_scores,
     "null": models.null_scores,
     "onnxruntime": models.expected_scores,
     "openvino": models.expected_scores,
 }
 TOLERANCE = {Precision.F32: 1e-5, Precision.FP16: 1e-2}
 _RUNTIMES = {"ascend": ("ascend-ais_bench", "ascend-aclruntime")}  # one engine, two ways to run
+_FROM_PROGRAM = [name for name in engines.names() if engines.load(name).from_program]
 _ISOLATED = ["null-isolated", "onnxruntime-isolated"]  # the others: test_isolated.py
 
 
@@ -61,6 +63,20 @@ def engine(request, require_engine, ascend, monkeypatch) -> str:
 def open_isolated(model: OfflineModel | Path | str, options: SessionOptions | None = None) -> Session:
     """`engines.open_model`, asking for a process of its own."""
     return open_model(model, replace(options or SessionOptions(), isolation=Isolation()))
+
+
+@pytest.fixture(params=[*every(*_FROM_PROGRAM), *_ISOLATED])
+def graph_engine(request, require_engine, ascend, monkeypatch) -> str:
+    """Each engine that compiles the ONNX file's own graph; also in a process of its own."""
+    if request.param in _ISOLATED:
+        monkeypatch.setattr(engines, "open_model", open_isolated)
+    return installed(request.param, require_engine, ascend)
+
+
+@pytest.fixture(params=every("null", *_FROM_PROGRAM))
+def graph_runtime(request, require_engine, ascend) -> str:
+    """Each engine that compiles and runs the ONNX file's own graph."""
+    return installed(request.param, require_engine, ascend)
 
 
 @pytest.fixture(params=every("null"))
@@ -134,47 +150,55 @@ def test_a_directory_or_its_name_can_be_opened(engine, compiled):
             np.testing.assert_allclose(session.infer(batch), EXPECTED[engine](batch), rtol=0, atol=tolerance(engine))
 
 
-def test_weights_listed_as_inputs_and_weights_in_another_file_compile(engine, tmp_path):
+def test_weights_listed_as_inputs_and_weights_in_another_file_compile(graph_engine, tmp_path):
     listed = models.save(models.classifier(weights_as_inputs=True), tmp_path / "listed.onnx")
     apart = models.save_with_external_data(models.classifier(), tmp_path / "apart.onnx", "kernel.bin")
     batch = models.images(2)
 
     for path in (listed, apart):
-        model = compile_model(path, tmp_path / path.stem, engine=engine, options=engine_options(engine, 2))
+        model = compile_model(path, tmp_path / path.stem, engine=graph_engine, options=engine_options(graph_engine, 2))
         with engines.open_model(model) as session:
-            np.testing.assert_allclose(session.infer(batch), EXPECTED[engine](batch), rtol=0, atol=tolerance(engine))
+            np.testing.assert_allclose(
+                session.infer(batch), EXPECTED[graph_engine](batch), rtol=0, atol=tolerance(graph_engine)
+            )
 
 
-def test_dynamic_height_and_width_are_fixed_to_the_preprocessing(engine, tmp_path):
+def test_dynamic_height_and_width_are_fixed_to_the_preprocessing(graph_engine, tmp_path):
     path = models.save(models.classifier(height="H", width="W"), tmp_path / "dynamic.onnx")
     batch = models.images(2)
 
-    model = compile_model(path, tmp_path / "out", engine=engine, options=engine_options(engine, 2))
+    model = compile_model(path, tmp_path / "out", engine=graph_engine, options=engine_options(graph_engine, 2))
 
     with engines.open_model(model) as session:
-        np.testing.assert_allclose(session.infer(batch), EXPECTED[engine](batch), rtol=0, atol=tolerance(engine))
+        np.testing.assert_allclose(
+            session.infer(batch), EXPECTED[graph_engine](batch), rtol=0, atol=tolerance(graph_engine)
+        )
 
 
-def test_shapes_that_were_recorded_for_another_batch_are_no_obstacle(engine, tmp_path):
+def test_shapes_that_were_recorded_for_another_batch_are_no_obstacle(graph_engine, tmp_path):
     model = models.classifier()
     model.graph.value_info.append(models.tensor("flat", [1, len(models.KERNEL)]))
     path = models.save(model, tmp_path / "recorded.onnx")
     batch = models.images(2)
 
-    compiled_model = compile_model(path, tmp_path / "out", engine=engine, options=engine_options(engine, 2))
+    compiled_model = compile_model(path, tmp_path / "out", engine=graph_engine, options=engine_options(graph_engine, 2))
 
     with engines.open_model(compiled_model) as session:
-        np.testing.assert_allclose(session.infer(batch), EXPECTED[engine](batch), rtol=0, atol=tolerance(engine))
+        np.testing.assert_allclose(
+            session.infer(batch), EXPECTED[graph_engine](batch), rtol=0, atol=tolerance(graph_engine)
+        )
 
 
-def test_fixed_batch_compiles_for_itself(engine, tmp_path):
+def test_fixed_batch_compiles_for_itself(graph_engine, tmp_path):
     path = models.save(models.classifier(batch=3), tmp_path / "fixed.onnx")
     batch = models.images(3)
 
     with engines.open_model(
-        compile_model(path, tmp_path / "out", engine=engine, options=engine_options(engine, 3))
+        compile_model(path, tmp_path / "out", engine=graph_engine, options=engine_options(graph_engine, 3))
     ) as session:
-        np.testing.assert_allclose(session.infer(batch), EXPECTED[engine](batch), rtol=0, atol=tolerance(engine))
+        np.testing.assert_allclose(
+            session.infer(batch), EXPECTED[graph_engine](batch), rtol=0, atol=tolerance(graph_engine)
+        )
 
 
 @pytest.mark.parametrize("streams", [1, 2, 3])
@@ -356,19 +380,23 @@ def test_rubbish_with_the_right_digest_is_an_error_not_a_crash(runtime, copied):
         engines.open_model(directory)
 
 
-def test_an_operator_that_the_runtime_lacks_is_a_compile_error_that_names_the_file(runtime, tmp_path):
+def test_an_operator_that_the_runtime_lacks_is_a_compile_error_that_names_the_file(graph_runtime, tmp_path):
     path = models.save(models.foreign_operator(), tmp_path / "foreign.onnx")
 
     with pytest.raises(
-        CompileError, match=rf"{engines.load(runtime).title} cannot compile .*foreign\.onnx: .*Teleport"
+        CompileError, match=rf"{engines.load(graph_runtime).title} cannot compile .*foreign\.onnx: .*Teleport"
     ):
         compile_model(
-            path, tmp_path / "out", engine=runtime, options=engine_options(runtime), preprocess=models.PREPROCESS
+            path,
+            tmp_path / "out",
+            engine=graph_runtime,
+            options=engine_options(graph_runtime),
+            preprocess=models.PREPROCESS,
         )
     assert [entry.name for entry in tmp_path.iterdir()] == ["foreign.onnx"]
 
 
-def test_a_number_of_classes_that_the_graph_does_not_answer_is_refused(runtime, tmp_path):
+def test_a_number_of_classes_that_the_graph_does_not_answer_is_refused(graph_runtime, tmp_path):
     path = models.save(models.classifier(classes="C", spec=None), tmp_path / "open.onnx")
 
     with pytest.raises(
@@ -378,8 +406,8 @@ def test_a_number_of_classes_that_the_graph_does_not_answer_is_refused(runtime, 
             compile_model(
                 path,
                 tmp_path / "out",
-                engine=runtime,
-                options=engine_options(runtime),
+                engine=graph_runtime,
+                options=engine_options(graph_runtime),
                 preprocess=models.PREPROCESS,
                 num_classes=9,
             )
@@ -399,5 +427,5 @@ def test_an_unknown_engine_is_named_with_the_nearest_one():
 
 
 def test_an_engine_unlike_any_is_answered_with_all_names():
-    with pytest.raises(EngineUnavailableError, match="'zzz'; there are: ascend, null, onnxruntime, openvino"):
+    with pytest.raises(EngineUnavailableError, match="'zzz'; there are: ascend, inductor, null, onnxruntime, openvino"):
         engines.load("zzz")

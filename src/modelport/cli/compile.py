@@ -22,10 +22,12 @@ from .shared import (
     preprocess_options,
     read_preprocess,
 )
+from .weights import read_weights, weights_options
 
 if TYPE_CHECKING:
     from ..calibration import Calibration
     from ..engines.base import Plan
+    from ..exporter.program import TorchWeights
 
 LOGS = ("debug", "info", "warning", "error", "null")
 
@@ -33,7 +35,9 @@ LOGS = ("debug", "info", "warning", "error", "null")
 @click.command()
 @click.argument("onnx", type=PATH)
 @click.option(
-    "--engine", required=True, help="openvino, onnxruntime, ascend or null; `modelport doctor` says what runs here."
+    "--engine",
+    required=True,
+    help="openvino, onnxruntime, inductor, ascend or null; `modelport doctor` says what runs here.",
 )
 @click.option(
     "--precision",
@@ -89,6 +93,18 @@ LOGS = ("debug", "info", "warning", "error", "null")
 @click.option(
     "--atc-log", type=click.Choice(LOGS), default="error", show_default=True, help="ascend: level of atc's log."
 )
+@weights_options
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda", "tensorrt"]),
+    help="What to compile for. inductor: cpu or cuda, cuda where there is one. onnxruntime: its provider, cpu if left out.",
+)
+@click.option("--tf32", is_flag=True, help="inductor: let float32 products round their inputs to TF32 on a GPU.")
+@click.option(
+    "--autotune",
+    is_flag=True,
+    help="inductor: measure the compiler's options here and keep the fastest; takes minutes.",
+)
 @click.option("--dry-run", is_flag=True, help="ascend: print the command and its files; run and write nothing.")
 @preprocess_options
 @click.option("-o", "--output", type=PATH, help="Offline model: a directory to make.")
@@ -113,6 +129,7 @@ def command(
 
     if output is None and not dry_run:
         raise click.UsageError("Missing option '-o' / '--output'.")
+    weights = read_weights(more)
     what: dict[str, Any] = {
         "engine": engine,
         "options": CompileOptions(
@@ -122,6 +139,9 @@ def command(
             aipp=aipp,
             log=atc_log,
             input_dtype=more.pop("input_dtype"),
+            device=more.pop("device"),
+            tf32=more.pop("tf32"),
+            autotune=more.pop("autotune"),
         ),
         "num_classes": more.pop("num_classes"),
         "preprocess": read_preprocess(more, read_classifier(onnx).default_preprocess),
@@ -130,7 +150,7 @@ def command(
         _show_plan(plan_compile(onnx, **what), engine, as_json)
         return
     names = read_class_names(class_names) if class_names else None
-    with _quantized(onnx, what, more | {"output": output}, force) as source:
+    with _program(onnx, what, weights), _quantized(onnx, what, more | {"output": output}, force) as source:
         model = compile_model(source, output, **what, class_names=names, force=force)
     manifest = model.manifest
     rows = [
@@ -139,9 +159,39 @@ def command(
         ("precision", f"{manifest.precision.executed} really runs, {manifest.precision.requested} asked for"),
         *([("the rest", str(rest))] if (rest := manifest.precision.rest) else []),
         *([("calibration", _calibration(found))] if (found := manifest.calibration) else []),
+        *([("GPU", f"{gpu.architecture}, {gpu.name}, driver {gpu.driver}")] if (gpu := manifest.gpu) else []),
+        *([("options", _settings(manifest.settings))] if manifest.settings else []),
         ("input", f"{manifest.input.name} {manifest.input.dtype} {'x'.join(map(str, manifest.input.shape))} {manifest.input.layout}"),
     ]  # fmt: skip
     emit({"output": str(model.path), **manifest.jsonable()}, as_json, Table("Compiled", ("", ""), rows))
+
+
+@contextmanager
+def _program(onnx: Path, what: dict[str, Any], weights: TorchWeights | None) -> Iterator[None]:
+    """Meanwhile the options name the network's program, for an engine that compiles that; refused before hours of work."""
+    from ..engines import load
+    from ..graph import read_classifier
+
+    engine = load(what["engine"])
+    if weights is None or not engine.from_program:
+        if weights is not None:
+            raise click.UsageError(
+                f"--checkpoint and --random-weights are for inductor; {engine.name} compiles the ONNX file."
+            )
+        yield
+        return
+    from ..exporter.program import with_program
+
+    engine.version()
+    options = engine.resolve(what["options"])
+    spec = read_classifier(onnx).resolve_spec(what["preprocess"], what["num_classes"])
+    with with_program(options, weights, spec, onnx) as found:
+        what["options"] = found
+        yield
+
+
+def _settings(settings: dict[str, bool]) -> str:
+    return ", ".join(f"{name} {'on' if on else 'off'}" for name, on in settings.items())
 
 
 @contextmanager

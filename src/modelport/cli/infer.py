@@ -49,6 +49,14 @@ if TYPE_CHECKING:
     help="fast: crop while resizing; how near it came is measured on a sample and told.",
 )
 @click.option(
+    "--decode",
+    "decoding",
+    type=click.Choice(["cpu", "nvjpeg"]),
+    default="cpu",
+    show_default=True,
+    help="nvjpeg: decode JPEG on an NVIDIA GPU; how far its pixels are from the processor's is measured on a sample and told.",
+)
+@click.option(
     "--decoders", type=click.IntRange(min=1), help="Threads that decode (in each actor); all cores if left out."
 )
 @session_options
@@ -70,7 +78,7 @@ if TYPE_CHECKING:
 @json_option
 def command(
     model: Path, images: Path, labels: Path | None, limit: int | None, scores: bool, on_bad_image: str,
-    preprocessing: Literal["exact", "fast"], decoders: int | None,
+    preprocessing: Literal["exact", "fast"], decoding: Literal["cpu", "nvjpeg"], decoders: int | None,
     streams: int | None, threads: int | None, devices: tuple[int, ...], isolate: bool, batch_timeout: float | None,
     cluster: ClusterOptions | None, output: Path, memory: Memory, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
@@ -99,7 +107,10 @@ def command(
             decoders=decoders or usable_cores(), count_bad_images=on_bad_image == "count", keep_scores=scores
         ),
         preprocessing=preprocessing,
+        decoding=decoding,
     )
+    if cluster is not None and decoding != "cpu":
+        raise click.UsageError("--decode nvjpeg is for --on here: the actors of a cluster decode on their processors")
     if cluster is not None:
         cluster = replace(cluster, decoders=decoders)
     with progress() as update:
@@ -114,7 +125,7 @@ def command(
         ("interface", f"{result.interface.throughput:,.1f} img/s while the engine was executing"),
         ("limited by", _limit(result)),
         *([("cluster", result.cluster)] if result.cluster else []),
-        *([("preprocessing", _fast(result.fast_check))] if result.preprocessing == "fast" else []),
+        *([("preprocessing", _fast(result.fast_check, options.inexact))] if options.inexact else []),
         ("predictions", str(output)),
     ]
     bad = Table(
@@ -135,10 +146,11 @@ def _kept(result: InferResult) -> str:
     return f"; {result.kept:,} were done by an earlier run" if result.kept else ""
 
 
-def _fast(check: FastCheck | None) -> str:
+def _fast(check: FastCheck | None, flags: str) -> str:
+    how = flags.replace("--preprocess ", "").replace("--decode nvjpeg", "JPEG decoded by nvJPEG")
     if check is None:
-        return "fast; there was no image to hold against the exact path"
+        return f"{how}; there was no image to hold against the exact path"
     return (
-        f"fast: against the exact path, on {check.images:,} images, pixels differ by at most {check.largest_difference} of 255 "
+        f"{how}: against the exact path, on {check.images:,} images, pixels differ by at most {check.largest_difference} of 255 "
         f"({check.differing_share:.2%} of them differ), {check.changed:,} decisions changed"
     )

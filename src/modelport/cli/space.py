@@ -10,6 +10,7 @@ import click
 
 from ..natural import natural
 from .shared import IMAGES, PRECISIONS, preprocess_options, read_preprocess
+from .weights import read_weights, weights_options
 
 if TYPE_CHECKING:
     from ..measure.sweep import SweepSpace
@@ -93,6 +94,7 @@ def space_options(command: F) -> F:
                          help="Likewise a compilation."),
             click.option("--every-batch", is_flag=True, help="Try larger batches also where throughput has stopped growing."),
             click.option("--num-classes", type=click.IntRange(min=1), help="For an ONNX file that does not say."),
+            weights_options,
             preprocess_options,
         )
     ):  # fmt: skip
@@ -106,7 +108,8 @@ def read_space(flags: dict[str, Any]) -> SweepSpace:
     from ..measure.sweep import SweepSpace, installed_engines
     from ..spec import Precision
 
-    engines = flags["engines"] or installed_engines()
+    weights = read_weights(flags)
+    engines = flags["engines"] or installed_engines(pytorch=weights is not None)
     if not engines:
         raise EngineUnavailableError(
             "no engine's runtime is installed: pip install 'modelport[openvino]' or 'modelport[onnxruntime]'"
@@ -121,6 +124,7 @@ def read_space(flags: dict[str, Any]) -> SweepSpace:
         resolutions=flags["resolutions"] or (None,),
         repeats=flags["repeats"],
         calibration=flags["calibration"],
+        weights=weights,
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from .. import limits
-from ..errors import DataError
+from ..errors import DataError, InferenceError
 from ..printable import printable
 from ..spec import ColorOrder, Preprocess
 from .resize import fit_exact
@@ -30,6 +30,7 @@ class Decoder:
     """Prepares images for one Preprocess. Safe to call from several threads."""
 
     _fit = staticmethod(fit_exact)
+    on_cores = True  # False where something else decodes, and a thread of ours waits for it
 
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
@@ -76,6 +77,8 @@ class Decoder:
             image = open_image(data)
             try:
                 image = self._decode(image, data)
+            except InferenceError:  # of a GPU that decodes, and not of the image
+                raise
             except Exception as error:  # Pillow's plugins raise whatever their code meets in a damaged file
                 raise DataError(_reason(error, data)) from error
         return np.asarray(self._fit(image, self.preprocess))

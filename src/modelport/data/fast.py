@@ -13,6 +13,7 @@ from .jpeg import decode_jpeg, pays, simplejpeg
 from .resize import fit_fused
 
 Preprocessing = Literal["exact", "fast"]
+Decoding = Literal["cpu", "nvjpeg"]
 _log = logging.getLogger("modelport")
 
 
@@ -37,6 +38,14 @@ class FastDecoder(Decoder):
         return super()._decode(image, data) if found is None else found
 
 
-def make_decoder(preprocess: Preprocess, how: Preprocessing) -> Decoder:
-    """The decoder for exact or for fast preprocessing."""
+def make_decoder(preprocess: Preprocess, how: Preprocessing, decoding: Decoding = "cpu") -> Decoder:
+    """The decoder for exact or for fast preprocessing, with JPEG decoded here or on a GPU.
+
+    Raises:
+        EngineUnavailableError: there is no GPU to decode on.
+    """
+    if decoding == "nvjpeg":
+        from .gpu_jpeg import FastGpuDecoder, GpuDecoder  # which are built on this
+
+        return FastGpuDecoder(preprocess) if how == "fast" else GpuDecoder(preprocess)
     return FastDecoder(preprocess) if how == "fast" else Decoder(preprocess)

@@ -12,6 +12,7 @@ from .base import Engine, Session, SessionOptions
 
 _TABLE = {
     "ascend": "ascend:AscendEngine",
+    "inductor": "inductor:InductorEngine",
     "null": "null:NullEngine",
     "onnxruntime": "onnxruntime:OnnxRuntimeEngine",
     "openvino": "openvino:OpenVinoEngine",

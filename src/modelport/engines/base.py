@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +38,11 @@ class CompileOptions:
         log: level of the compiler's own log, where it has one.
         input_dtype: float32 for normalised N x channels x height x width; uint8 for the decoder's pixels, N x height x
             width x channels, which the model then normalises itself.
+        device: cpu or cuda, for an engine that compiles for both; None leaves it to the engine.
+        program: file of the network as an exported PyTorch program (`exporter.program`), for an engine that compiles that and
+            not the ONNX file's graph. PyTorch's loader trusts it, so it must be one's own.
+        tf32: whether float32 products may be rounded to TF32, where a GPU can.
+        autotune: measure the compiler's options here and keep what is fastest, where the engine has any; takes minutes.
     """
 
     precision: Precision = Precision.F32
@@ -46,6 +51,10 @@ class CompileOptions:
     aipp: bool = False
     log: str = "error"
     input_dtype: str = "float32"
+    device: str | None = None
+    program: str | None = None
+    tf32: bool = False
+    autotune: bool = False
 
     def __post_init__(self) -> None:
         if self.input_dtype not in INPUT_DTYPES:
@@ -129,12 +138,16 @@ class Compiled:
         executed: precision of the heavy operators.
         uint8_input: whether the model takes uint8 NHWC, and not float32 NCHW.
         rest: precision of what int8 leaves; None in another precision.
+        gpu: the GPU that it was compiled for, as the manifest names it; None where it is for none.
+        settings: which of the compiler's options were on, by name.
     """
 
     files: tuple[str, ...]
     executed: Precision
     uint8_input: bool = False
     rest: Precision | None = None
+    gpu: dict[str, str] | None = None
+    settings: dict[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -305,6 +318,9 @@ class Engine(ABC):
     quantizer: ClassVar[Literal["nncf", "onnxruntime"]] = "nncf"  # whose QDQ file it runs in int8
     accelerator: ClassVar[bool] = False  # True where it compiles for a chip of its own and runs on several devices
     counters: ClassVar[bool] = False  # True where its sessions can time their operators
+    device_kinds: ClassVar[tuple[str, ...]] = ()  # what `CompileOptions.device` may name
+    from_program: ClassVar[bool] = False  # True where it compiles `CompileOptions.program` and not the graph
+    batches_in_flight: ClassVar[int] = 1  # on each device of an accelerator, so that copying and computing overlap
 
     @abstractmethod
     def version(self) -> str:
@@ -326,6 +342,14 @@ class Engine(ABC):
         """
         return {}
 
+    def on_accelerator(self, model: OfflineModel) -> bool:
+        """Whether a model runs on devices of their own, and not on this machine's processor."""
+        return self.accelerator
+
+    def compiler_environment(self) -> dict[str, str]:
+        """Environment variables for the process that compiles."""
+        return {}
+
     def resolve(self, options: CompileOptions) -> CompileOptions:
         """Check what is asked for, and fill in what only the engine knows.
 
@@ -339,6 +363,13 @@ class Engine(ABC):
         if not self.accelerator and (options.soc_version or options.aipp):
             raise CompileError(
                 f"{self.title} compiles for this machine's processor: --soc-version and --aipp are for an accelerator"
+            )
+        if options.device not in (None, *self.device_kinds):
+            offered = ", ".join(self.device_kinds) or "the one that it is made for; leave --device out"
+            raise CompileError(f"{self.title} does not compile for device {options.device!r}; it does for {offered}")
+        if not self.from_program and (options.program or options.tf32 or options.autotune):
+            raise CompileError(
+                f"{self.title} compiles the ONNX file: --checkpoint, --random-weights, --tf32 and --autotune are for inductor"
             )
         if self.accelerator and options.input_dtype == "uint8":
             raise CompileError(
@@ -378,12 +409,11 @@ class Engine(ABC):
         from .isolated import IsolatedSession  # both are Sessions
 
         options = options.with_streams(1)
-        if self.accelerator:
-            parts = [replace(options, devices=(number,)) for number in options.devices]
-        else:
-            parts = split_cores(self.title, options)
+        accelerator = self.on_accelerator(model)
+        each = [replace(options, devices=(number,)) for number in options.devices]
+        parts = each if accelerator else split_cores(self.title, options)
         if options.isolation:  # the child opens the model and checks what is checked here
-            return open_each(partial(IsolatedSession, model), parts, at_once=self.accelerator)
+            return open_each(partial(IsolatedSession, model), parts, at_once=accelerator)
         if options.profile and not self.counters:
             raise InferenceError(
                 f"{model.path}: {self.title} has no operator counters; compile it for an engine that has (openvino, "
@@ -404,7 +434,7 @@ class Engine(ABC):
                     f"{model.path}: was compiled on another processor ({manifest.host.cpu}, {manifest.host.machine}) "
                     f"than this one ({here.cpu}), {reason}; compile it here"
                 )
-        session = open_each(partial(self._open, model), parts, at_once=self.accelerator)
+        session = open_each(partial(self._open, model), parts, at_once=accelerator)
         session.counting = options.profile
         return session
 

@@ -17,7 +17,15 @@ from ..graph import ClassifierGraph, read_classifier
 from ..graph.quantized import is_quantized, read_calibration
 from ..graph.uint8_input import take_uint8
 from ..host import fingerprint
-from ..offline import FORMAT_VERSION, EngineVersion, Manifest, OfflineModel, PrecisionPair, TensorSpec
+from ..offline import (
+    FORMAT_VERSION,
+    EngineVersion,
+    GpuFingerprint,
+    Manifest,
+    OfflineModel,
+    PrecisionPair,
+    TensorSpec,
+)
 from ..spec import ModelSpec, Precision, Preprocess
 from . import load
 from .base import CompileOptions, Engine, Plan
@@ -56,7 +64,8 @@ def compile_model(  # noqa: PLR0913
     Raises:
         FormatError: the file is no image classifier, or the preprocessing is unknown or contradicts it.
         EngineUnavailableError: the engine's runtime is not installed.
-        CompileError: the compiler refused the graph, crashed, took too long, or would silently run another precision.
+        CompileError: the compiler refused the graph, crashed, took too long, would silently run another precision, or
+            compiles a PyTorch program and got none.
         OutputError: `output` exists.
     """
     job = _prepare(load(engine), onnx, options, preprocess, num_classes)
@@ -98,6 +107,11 @@ def _prepare(
 ) -> _Job:
     options = engine.resolve(options or CompileOptions(precision=engine.precisions[0]))
     graph = read_classifier(Path(onnx))
+    if engine.from_program and options.program is None:
+        raise CompileError(
+            f"{graph.path}: {engine.title} compiles PyTorch's own network and not an ONNX file: pass --checkpoint FILE, the weights "
+            "that it was exported from (or --random-weights); without them a GPU is served by ONNX Runtime's CUDA provider"
+        )
     spec = graph.resolve_spec(preprocess, num_classes)
     graph.require_batch(options.batch_size)
     if options.precision is Precision.INT8 and not is_quantized(graph.path):
@@ -156,6 +170,8 @@ class _Job:
             host=None if self.engine.portable else fingerprint(),
             device=self.options.soc_version,
             calibration=record and record.calibration,
+            gpu=GpuFingerprint(**gpu) if (gpu := reply["gpu"]) else None,
+            settings=reply["settings"],
             files={name: files.digest(directory / name) for name in names},
         )
 
@@ -168,7 +184,7 @@ class _Job:
             "options": asdict(self.options),
         }
         try:
-            return child.ask(__name__, request, timeout=timeout)
+            return child.ask(__name__, request, timeout=timeout, environment=self.engine.compiler_environment())
         except child.ChildTimeoutError as late:
             raise CompilerTimeoutError(
                 f"{self.graph.path}: {self.engine.title} {version}'s compiler was {late} at {self.options.precision}, batch "
@@ -187,7 +203,7 @@ def _compile(request: dict[str, Any]) -> dict[str, Any]:
     engine, directory = load(request["engine"]), Path(request["directory"])
     graph, spec = read_classifier(Path(request["onnx"])), ModelSpec.parse(request["spec"], "request")
     options = CompileOptions(**request["options"] | {"precision": Precision(request["options"]["precision"])})
-    if options.input_dtype == "float32":
+    if options.input_dtype == "float32" or engine.from_program:
         return asdict(engine.compile_into(directory, graph, spec, options))
     with TemporaryDirectory(prefix="modelport-uint8-") as folder:
         changed = take_uint8(graph, spec.preprocess, Path(folder) / graph.path.name)

@@ -1,4 +1,7 @@
-"""ONNX Runtime on the CPU. The offline model is the optimised graph; opening it optimises nothing again."""
+"""ONNX Runtime on the CPU, and on NVIDIA GPUs by its CUDA and TensorRT providers (`onnxruntime_gpu`).
+
+The offline model is the optimised graph, or TensorRT's engine in one; opening it optimises nothing again.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CompileError, InferenceError
+from ..errors import CompileError, EngineUnavailableError, InferenceError
 from ..graph import ClassifierGraph
 from ..graph.precheck import read_model
 from ..graph.source import write_source
@@ -20,6 +23,16 @@ from ..offline import OfflineModel
 from ..spec import ModelSpec, Precision
 from ..telemetry import switch_off
 from .base import Compiled, CompileOptions, Engine, OperatorTimes, Session, SessionOptions, Taps, read_source
+from .onnxruntime_gpu import (
+    KINDS,
+    BoundSession,
+    compile_on_gpu,
+    create_on_gpu,
+    kind_of,
+    require_provider,
+    require_same_gpu,
+    settings_of,
+)
 from .onnxruntime_trace import CHAIN_INPUT, CHAIN_LENGTH, Trace, chain, read_operators, read_trace
 
 _GRAPH = "model.onnx"
@@ -30,7 +43,7 @@ _ERRORS_ONLY = 3  # the runtime's log severity; its warning about hardware-speci
 
 
 class OnnxRuntimeEngine(Engine):
-    """ONNX Runtime's CPU provider. It has no bf16 arithmetic."""
+    """ONNX Runtime. It has no bf16 arithmetic on the CPU, and gets a float32 graph on a GPU."""
 
     name = "onnxruntime"
     title = "ONNX Runtime"
@@ -38,6 +51,19 @@ class OnnxRuntimeEngine(Engine):
     precisions = (Precision.F32, Precision.INT8)
     quantizer = "onnxruntime"
     counters = True
+    device_kinds = ("cpu", *KINDS)
+    batches_in_flight = 2
+
+    def on_accelerator(self, model: OfflineModel) -> bool:
+        return model.manifest.gpu is not None
+
+    def resolve(self, options: CompileOptions) -> CompileOptions:
+        if options.device in KINDS and options.precision is not Precision.F32:
+            raise CompileError(
+                f"{self.title} does not offer {options.precision} on a GPU here; it offers f32. For fp16 and bf16 on a GPU "
+                "compile the checkpoint with --engine inductor"
+            )
+        return super().resolve(options)
 
     def _runtime(self) -> ModuleType:
         switch_off()
@@ -57,24 +83,39 @@ class OnnxRuntimeEngine(Engine):
     def compile_into(
         self, directory: Path, graph: ClassifierGraph, spec: ModelSpec, options: CompileOptions
     ) -> Compiled:
-        ort = self._runtime()
-        fixed = directory / ".fixed.onnx"
-        settings = ort.SessionOptions()
-        settings.log_severity_level = _ERRORS_ONLY
-        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        settings.optimized_model_filepath = str(directory / _GRAPH)
+        ort, gpu = self._runtime(), None
+        fixed, target = directory / ".fixed.onnx", directory / _GRAPH
+        settings = self._settings(ort, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
         try:
             _fix_shapes(graph, fixed, options.input_shape(spec.preprocess))
-            ort.InferenceSession(fixed, settings, providers=_PROVIDERS)
+            if options.device in KINDS:
+                gpu = compile_on_gpu(ort, fixed, settings, str(options.device), target)
+            else:
+                settings.optimized_model_filepath = str(target)
+                ort.InferenceSession(fixed, settings, providers=_PROVIDERS)
+        except EngineUnavailableError:
+            raise
         except Exception as error:  # the binding raises a dozen unrelated classes
             raise CompileError(f"ONNX Runtime cannot compile {graph.path}: {_first_line(error)}") from error
         finally:
             fixed.unlink(missing_ok=True)
-        rest = Precision.F32 if options.precision is Precision.INT8 else None
-        source = write_source(graph.path, directory)
-        return Compiled(files=(_GRAPH, source), executed=_executed(directory / _GRAPH), rest=rest)
+        return Compiled(
+            files=(_GRAPH, write_source(graph.path, directory)),
+            executed=_executed(target),
+            rest=Precision.F32 if options.precision is Precision.INT8 else None,
+            gpu=gpu,
+            settings=settings_of(str(options.device)) if gpu else {},
+        )
+
+    def _settings(self, ort: ModuleType, level: Any) -> Any:
+        settings = ort.SessionOptions()
+        settings.log_severity_level = _ERRORS_ONLY
+        settings.graph_optimization_level = level
+        return settings
 
     def _open(self, model: OfflineModel, options: SessionOptions) -> Session:
+        if (kind := kind_of(model)) in KINDS:
+            return self._open_on_gpu(model, options, kind)
         create = partial(_create, self._runtime(), max(1, options.threads // options.streams) if options.threads else 0)
         try:
             read_model(model.file(_GRAPH))  # refuses weights that lie elsewhere, which the manifest would not have seen
@@ -83,13 +124,29 @@ class OnnxRuntimeEngine(Engine):
             raise InferenceError(f"{model.path}: ONNX Runtime cannot open it: {_first_line(error)}") from error
         return OnnxRuntimeSession(model, session, options.streams, create if options.profile else None)
 
+    def _open_on_gpu(self, model: OfflineModel, options: SessionOptions, kind: str) -> Session:
+        ort, number = self._runtime(), options.devices[0]
+        if options.profile:
+            raise InferenceError(
+                f"{model.path}: operators are timed on the processor only by this engine; profile a model of --engine inductor"
+            )
+        require_provider(ort, kind)
+        require_same_gpu(model, number)
+        settings = self._settings(ort, ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
+        try:
+            read_model(model.file(_GRAPH))
+            session = create_on_gpu(ort, model.file(_GRAPH), settings, kind, number)
+            return BoundSession(model, ort, session, options.streams or 1, ("cuda", number))
+        except EngineUnavailableError:
+            raise
+        except Exception as error:
+            raise InferenceError(f"{model.path}: ONNX Runtime cannot open it: {_first_line(error)}") from error
+
     def tap(self, onnx: Path, precision: Precision, *, plain: bool = False) -> Taps:
         self.resolve(CompileOptions(precision=precision))
         ort = self._runtime()
-        settings = ort.SessionOptions()
-        settings.log_severity_level = _ERRORS_ONLY
         level = ort.GraphOptimizationLevel
-        settings.graph_optimization_level = level.ORT_DISABLE_ALL if plain else level.ORT_ENABLE_ALL
+        settings = self._settings(ort, level.ORT_DISABLE_ALL if plain else level.ORT_ENABLE_ALL)
         try:
             session = ort.InferenceSession(onnx, settings, providers=_PROVIDERS)
         except Exception as error:

@@ -15,7 +15,7 @@ log = logging.getLogger("modelport")
 def options_for(model: OfflineModel, device: int) -> SessionOptions:
     """How to open a model on a device id. A processor is one device, which every id stands for; that is said."""
     engine = load(model.manifest.engine.name)
-    if engine.accelerator:
+    if engine.on_accelerator(model):
         return SessionOptions(devices=(device,))
     if device != 0:
         log.warning("device %d: %s runs on this machine's processor, which all ids share", device, engine.title)

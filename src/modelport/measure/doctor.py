@@ -132,7 +132,7 @@ def _check(name: str, precision: Precision, model: Path) -> EngineCheck:
     try:
         version = load(name).version()
         output = model.parent / f"{name}-{precision}"
-        options = CompileOptions(precision=precision)
+        options = CompileOptions(precision=precision, program=_program(name, model.parent))
         compiled = compile_model(model, output, engine=name, options=options, preprocess=_PREPROCESS, timeout=_MOST_S)
         with open_model(compiled) as session:
             session.infer(np.zeros(session.input.shape, np.float32))
@@ -142,6 +142,18 @@ def _check(name: str, precision: Precision, model: Path) -> EngineCheck:
     except ModelportError as error:
         problem = str(error).replace(f"{model}: ", "")
     return EngineCheck(engine=name, version=version, precision=precision, executed=executed, problem=problem)
+
+
+def _program(engine: str, folder: Path) -> str | None:
+    """What the probe is in PyTorch, for an engine that compiles that."""
+    if not load(engine).from_program:
+        return None
+    from ..exporter.probes import save_probe
+
+    path = folder / "probe.pt2"
+    if not path.exists():
+        save_probe(path, (1, *_PREPROCESS.input_size))
+    return str(path)
 
 
 _PREPROCESS = Preprocess(input_size=(3, 32, 32))

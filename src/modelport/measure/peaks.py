@@ -66,12 +66,23 @@ def _compile(engine: str, precision: Precision, folder: Path) -> OfflineModel | 
     """None where this processor computes in no such precision."""
     graph = folder / f"{precision}.onnx"
     onnx.save(products(quantized=precision is Precision.INT8), graph)
-    options = CompileOptions(precision=precision, batch_size=_BATCH)
+    options = CompileOptions(precision=precision, batch_size=_BATCH, program=_program(engine, folder))
     preprocess = Preprocess(input_size=_SIZE)
     try:
         return compile_model(graph, folder / precision, engine=engine, options=options, preprocess=preprocess)
     except CompileError:
         return None
+
+
+def _program(engine: str, folder: Path) -> str | None:
+    """The chain in PyTorch, for an engine that compiles that; each compilation uses one up."""
+    if not load(engine).from_program:
+        return None
+    from ..exporter.probes import save_products
+
+    path = folder / "products.pt2"
+    save_products(path, (_BATCH, *_SIZE), width=_WIDTH, count=_PRODUCTS)
+    return str(path)
 
 
 def _round(model: OfflineModel, seconds: float) -> float:

@@ -118,7 +118,8 @@ def _measure(model: OfflineModel, options: ProfileOptions, progress: Progress) -
         with watch() as watched, engine.open(model, plain) as session:
             told = partial(progress, f"profile {model.label}")
             blocks, latencies = _take_turns(counting, session, batch, options, told)
-            peaks = _peaks(model, blocks[0].operators) if options.peaks else None
+            on_processor = not engine.on_accelerator(model)  # what is measured are the processor's peaks
+            peaks = _peaks(model, blocks[0].operators) if options.peaks and on_processor else None
     warn_if_busy(f"profile {model.label}", watched.hygiene)
     operators = describe_operators(
         blocks[0].operators,

@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import files
 from ..engines import load
@@ -18,6 +19,9 @@ from ..results import Configuration, SweepSubject
 from ..spec import ModelSpec, Precision
 from .trial import FailedWorkError, compile_apart, compile_options, quantize_apart
 
+if TYPE_CHECKING:
+    from ..exporter.program import TorchWeights
+
 MODELS_DIRECTORY, QUANTIZED_DIRECTORY = "models", "quantized"
 log = logging.getLogger("modelport")
 
@@ -26,7 +30,12 @@ class ModelStore:
     """Offline models in one directory, by configuration; and the quantised ONNX files that int8 ones come from."""
 
     def __init__(
-        self, home: Path, graph: ClassifierGraph, subject: SweepSubject, calibration: Path | str | None
+        self,
+        home: Path,
+        graph: ClassifierGraph,
+        subject: SweepSubject,
+        calibration: Path | str | None,
+        weights: TorchWeights | None = None,
     ) -> None:
         """What a search that was killed left half-made is removed.
 
@@ -35,10 +44,11 @@ class ModelStore:
             graph: the classifier.
             subject: what it is, and the time-out of compilations.
             calibration: images for int8; None refuses int8 of a file that is not quantised.
+            weights: where the network lies in PyTorch; None refuses engines that compile that.
         """
         self.graph, self.subject = graph, subject
         self._models, self._quantized = home / MODELS_DIRECTORY, home / QUANTIZED_DIRECTORY
-        self._calibration = calibration
+        self._calibration, self._weights = calibration, weights
         self._known: dict[str, Path | FailedWorkError] = {}
         for path in self._models.glob(".*.tmp"):
             shutil.rmtree(path, ignore_errors=True)
@@ -74,7 +84,8 @@ class ModelStore:
         onnx = self._source(configuration, spec)
         if not _is_model(path, spec, files.digest(onnx)):
             log.info("compiling %s", configuration.model)
-            compile_apart(onnx, spec, configuration, path, self.subject.settings.compile_timeout_s)
+            timeout = self.subject.settings.compile_timeout_s
+            compile_apart(onnx, spec, configuration, path, timeout=timeout, weights=self._weights)
         return path
 
     def _require_offered(self, configuration: Configuration) -> None:

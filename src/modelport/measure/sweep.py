@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from .. import files
 from ..data.source import open_source
@@ -21,6 +21,9 @@ from ..spec import Precision, Preprocess
 from .journal import TRIALS_FILE, Journal, journal
 from .store import ModelStore
 from .trial import FailedWorkError, run_trial
+
+if TYPE_CHECKING:
+    from ..exporter.program import TorchWeights
 
 SWEEP_FILE = "sweep.json"
 log = logging.getLogger("modelport")
@@ -38,6 +41,7 @@ class SweepSpace:
         resolutions: heights and widths of the input, in pixels; None is the model's own.
         repeats: trials of each configuration.
         calibration: images for int8; without them int8 is refused, unless the ONNX file is quantised.
+        weights: where the network lies in PyTorch, for engines that compile that; without them these are refused.
     """
 
     engines: tuple[str, ...]
@@ -49,6 +53,7 @@ class SweepSpace:
     resolutions: tuple[int | None, ...] = (None,)
     repeats: int = 3
     calibration: Path | str | None = None
+    weights: TorchWeights | None = None
 
     def __post_init__(self) -> None:
         for name in ("engines", "precisions", "batch_sizes", "streams", "threads", "inputs", "resolutions"):
@@ -68,9 +73,10 @@ class SweepSpace:
         return [Configuration(**dict(zip(fields, values, strict=True))) for values in product(*knobs)]
 
 
-def installed_engines() -> tuple[str, ...]:
-    """Engines whose runtimes are installed, the null engine aside."""
-    return tuple(name for name in names() if name != "null" and _installed(name))
+def installed_engines(*, pytorch: bool = False) -> tuple[str, ...]:
+    """Engines whose runtimes are installed, the null engine aside; those that compile PyTorch's network only with `pytorch`."""
+    fit = (name for name in names() if name != "null" and (pytorch or not load(name).from_program))
+    return tuple(name for name in fit if _installed(name))
 
 
 def sweep(  # noqa: PLR0913
@@ -124,7 +130,7 @@ def sweep(  # noqa: PLR0913
     with journal(output, subject) as book:
         if book.anew:
             ModelStore.clear(output)
-        models = ModelStore(output, graph, subject, space.calibration)
+        models = ModelStore(output, graph, subject, space.calibration, space.weights)
         result = _Sweep(space, models, book).run(on_trial, progress)
         result.write(output / SWEEP_FILE)
     return result

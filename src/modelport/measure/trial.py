@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from ..results import Configuration, Outcome, SweepSettings, Trial
 from ..spec import ModelSpec
 from ..work import InferOptions
 from .bench import run_rounds
+
+if TYPE_CHECKING:
+    from ..exporter.program import TorchWeights
 
 LEAST_ROUNDS = 3  # of each stream, however long they take
 MOST_ROUNDS = 10_000  # in all: a journal of a model that takes microseconds would be nothing but digits
@@ -70,18 +73,41 @@ def run_trial(model: Path, configuration: Configuration, repeat: int, settings: 
     return Trial.parse(known | reply, "a trial's reply")
 
 
-def compile_apart(onnx: Path, spec: ModelSpec, configuration: Configuration, output: Path, timeout: float) -> None:
+def compile_apart(  # noqa: PLR0913
+    onnx: Path,
+    spec: ModelSpec,
+    configuration: Configuration,
+    output: Path,
+    *,
+    timeout: float,
+    weights: TorchWeights | None = None,
+) -> None:
     """Compile a configuration's offline model in a child process, replacing `output`.
+
+    `weights` is where the network lies in PyTorch, for an engine that compiles that.
 
     Raises:
         FailedWorkError: the engine refused it, its compiler died or took too long.
     """
-    options = compile_options(configuration)
-    with _outcomes():
+    used = weights if load(configuration.engine).from_program else None
+    with _outcomes(), _program(compile_options(configuration), spec, onnx, used) as options:
         compile_model(
             onnx, output, engine=configuration.engine, options=options, preprocess=spec.preprocess,
             num_classes=spec.num_classes, force=True, timeout=timeout,
         )  # fmt: skip
+
+
+@contextmanager
+def _program(
+    options: CompileOptions, spec: ModelSpec, onnx: Path, weights: TorchWeights | None
+) -> Iterator[CompileOptions]:
+    if weights is None:
+        yield options
+        return
+    from ..exporter.program import with_program
+
+    with with_program(options, weights, spec, onnx) as found:
+        yield found
 
 
 def compile_options(configuration: Configuration) -> CompileOptions:

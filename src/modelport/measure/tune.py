@@ -109,7 +109,7 @@ def tune(  # noqa: PLR0913
             f"{onnx}: none of the {len(swept.configurations)} configurations ran; the first, {first.configuration.text}: "
             f"{first.outcome}: {first.reason}"
         )
-    store = ModelStore(output, graph, swept.subject, space.calibration)
+    store = ModelStore(output, graph, swept.subject, space.calibration, space.weights)
     with open_stages(output / ACCURACY_DIRECTORY) as stages:
         place = _Place(store, stages, output / ACCURACY_DIRECTORY)
         result = _Tuning(place, _Images(location(images), source, options), swept, progress).run(space)
@@ -117,9 +117,7 @@ def tune(  # noqa: PLR0913
     if result.winner is None:
         (output / RECIPE_FILE).unlink(missing_ok=True)
     else:
-        files.write_text(
-            output / RECIPE_FILE, recipe_text(result, graph, location(images), options.labels, space.calibration)
-        )
+        files.write_text(output / RECIPE_FILE, recipe_text(result, graph, location(images), options.labels, space))
     return result
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from ..engines import load
 from ..graph import ClassifierGraph
 from ..recipe import (
     AccuracySection,
@@ -18,12 +19,13 @@ from ..recipe import (
     TargetSection,
 )
 from ..results import TuneResult
-from ..spec import Precision
+from ..spec import ModelSpec, Precision
 from .choose import speed
+from .sweep import SweepSpace
 
 
 def recipe_text(
-    result: TuneResult, graph: ClassifierGraph, images: Path | str, labels: Path | None, calibration: Path | str | None
+    result: TuneResult, graph: ClassifierGraph, images: Path | str, labels: Path | None, space: SweepSpace
 ) -> str:
     """The winner as YAML: the same model, images, floor, batch size, streams and threads; paths are absolute."""
     best = result.winner
@@ -37,7 +39,7 @@ def recipe_text(
     int8 = best.precision is Precision.INT8
     recipe = Recipe(
         name=f"{spec.arch}-tuned",
-        model=ModelSection(onnx=graph.path.resolve(), num_classes=None if graph.num_classes else spec.num_classes),
+        model=_model(best.engine, graph, spec, space),
         preprocess=preprocess,
         data=DataSection(
             images=_absolute(images),
@@ -45,7 +47,7 @@ def recipe_text(
             limit=result.limit,
             on_label_mismatch="count",
         ),
-        calibration=CalibrationSection(images=_absolute(calibration)) if calibration and int8 else None,
+        calibration=CalibrationSection(images=_absolute(space.calibration)) if space.calibration and int8 else None,
         targets=(target,),
         accuracy=AccuracySection(tolerance_points=result.max_drop_points, batch_size=best.batch_size),
         performance=PerformanceSection(batch_sizes=(best.batch_size,)),
@@ -59,6 +61,19 @@ def recipe_text(
         f"# Measured on {result.sweep.subject.environment.cpu}: {speed(measured):,.1f} img/s.\n"
     )
     return head + yaml.safe_dump(data, sort_keys=False)
+
+
+def _model(engine: str, graph: ClassifierGraph, spec: ModelSpec, space: SweepSpace) -> ModelSection:
+    """The ONNX file; or the weights that it was exported from, for an engine that compiles PyTorch's network."""
+    if not load(engine).from_program or space.weights is None:
+        return ModelSection(onnx=graph.path.resolve(), num_classes=None if graph.num_classes else spec.num_classes)
+    checkpoint = space.weights.checkpoint
+    return ModelSection(
+        arch=spec.arch,
+        checkpoint=checkpoint and checkpoint.resolve(),
+        random_weights=checkpoint is None,
+        num_classes=spec.num_classes,
+    )
 
 
 def _absolute(images: Path | str) -> Path | str:

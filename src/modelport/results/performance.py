@@ -37,7 +37,11 @@ def target_name(engine: str, precision: Precision, input_dtype: str) -> str:
 
 
 class Target(Result):
-    """What was run: engine, precision asked for and really executed, batch size, input, and how it was opened."""
+    """What was run: engine, precision asked for and really executed, batch size, input, and how it was opened.
+
+    `compiled_for` names the GPU that the model was compiled on, its architecture and driver then, and whether float32 products
+    may be rounded to TF32; None on a processor.
+    """
 
     engine: str
     engine_version: str
@@ -48,6 +52,7 @@ class Target(Result):
     streams: int = 1
     threads: int | None = None
     devices: tuple[int, ...] = (0,)
+    compiled_for: str | None = None
 
     @property
     def name(self) -> str:
@@ -248,7 +253,7 @@ class Interface(Result):
 
 
 class FastCheck(Result):
-    """What fast preprocessing changed, on a sample of the images.
+    """What fast preprocessing, or decoding on a GPU, changed, on a sample of the images.
 
     Attributes:
         images: images compared, spread evenly over the run.
@@ -275,7 +280,9 @@ class InferResult(Target):
         stages: in pipeline order.
         hygiene: whether the machine was ours alone; None in results of an earlier version.
         preprocessing: exact, or fast, which is near it.
-        fast_check: how near; None for exact preprocessing, and where there was no image to compare.
+        decoding: of JPEG: cpu, or nvjpeg, whose pixels differ a little.
+        fast_check: how near the pixels are to the exact path's on the processor; None where they are those, and where there was no
+            image to compare.
         calibrated_with: the images that the model was calibrated with; it is not evaluated on them.
         restarts: how often the engine's own process was started again, without earlier runs; None where it ran in ours.
         by_device: what each device did; empty in results of an earlier version.
@@ -295,6 +302,7 @@ class InferResult(Target):
     environment: Environment
     hygiene: Hygiene | None = None
     preprocessing: Literal["exact", "fast"] = "exact"
+    decoding: Literal["cpu", "nvjpeg"] = "cpu"
     fast_check: FastCheck | None = None
     calibrated_with: tuple[str, ...] = ()
     restarts: int | None = None
