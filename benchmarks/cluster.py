@@ -155,7 +155,19 @@ def measure_cost(work: Path, path: Path, seconds: float) -> dict[str, object]:
 
 
 def _infer(model: Path, images: Path, out: Path, *words: str) -> subprocess.Popen[bytes]:
-    line = [sys.executable, "-m", "modelport", "infer", str(model), "--images", str(images), "-o", str(out), *words]
+    line = [
+        sys.executable,
+        "-m",
+        "modelport",
+        "infer",
+        str(model),
+        "--images",
+        str(images),
+        "-o",
+        str(out),
+        "--no-history",
+        *words,
+    ]
     return subprocess.Popen(line, stdout=subprocess.DEVNULL)
 
 

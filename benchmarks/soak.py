@@ -90,7 +90,18 @@ class Soaked:
 def soak(name: str, model: Path, images: Path, count: int, every_s: float) -> Soaked:
     """Run `modelport infer` in a child process and look at it from time to time."""
     output = images.with_name(f"{images.name}-predictions")
-    line = [sys.executable, "-m", "modelport", "infer", str(model), "--images", str(images), "-o", str(output)]
+    line = [
+        sys.executable,
+        "-m",
+        "modelport",
+        "infer",
+        str(model),
+        "--images",
+        str(images),
+        "-o",
+        str(output),
+        "--no-history",
+    ]
     with open(output.with_suffix(".log"), "w+") as log:
         child = psutil.Popen([*line, "--json"], stdout=subprocess.DEVNULL, stderr=log)
         samples = _watch(child, output / JOURNAL, every_s)

@@ -27,6 +27,8 @@ from modelport.spec import Precision
 
 Compile = Callable[..., OfflineModel]
 
+os.environ["MODELPORT_HISTORY"] = "off"  # of all commands that tests run: nothing is written into the user's history
+
 
 @pytest.fixture
 def ascend(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:

@@ -173,3 +173,15 @@ def test_two_million_images_take_no_more_memory_than_a_few(tmp_path):
     assert images == 2_000_000
     # Names are told apart by 16 MB, pairs of classes counted in 16 MB; loaded whole they take some hundred MB.
     assert grown_kb < 100_000
+
+
+def test_the_whole_matrix_of_confusion_up_to_a_hundred_classes(parts, drawn, tmp_path):
+    labels, tops = drawn
+    expected = np.zeros((CLASSES, CLASSES), int)
+    for label, top in zip(labels, tops, strict=True):
+        if label >= 0 and top[0] >= 0:
+            expected[label, top[0]] += 1
+
+    assert np.array_equal(evaluate(parts).matrix, expected)
+    write_part(tmp_path / "many.parquet", 0, labels[:10], tops[:10], classes=101)
+    assert evaluate(tmp_path / "many.parquet").matrix == ()

@@ -179,6 +179,7 @@ RIGHT_OF = {
     "inference": {"exporter", "measure", "job", "cli", "report"},
     "measure": {"comparison", "inspection", "job", "cli", "report"},
     "comparison": {"inspection", "job", "cli", "report"},
+    "history": {"engines", "exporter", "pipeline", "inference", "measure", "comparison", "job", "report", "cli"},
     "job": {"cli"},
 }
 

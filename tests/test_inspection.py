@@ -57,9 +57,16 @@ def test_it_is_in_the_reports(recipe, result):
     name = result.targets[0].name
     for chart in ("types", "longest", "roofline", "depth"):
         assert page.count(f'id="chart-{chart}-{name}"') == 1
-    assert f"## Inside {name}" in text
-    assert "Rewrites: " in text
+    assert f"{name}: Rewrites: " in text
+    assert f"{name}: Operators: " in text
     assert "NO OPERATOR FALLS OUT" in text
+
+
+def test_the_commands_of_every_look_are_there(recipe, result):
+    lines = [command.line.split() for command in result.commands if command.part == "inside"]
+    assert [words[1] for words in lines] == ["optimize", "profile", "diff"]
+    assert lines[0][3:5] == ["--target", "onnxruntime"]
+    assert lines[2][-2:] == ["-o", str(recipe.parent / "out" / "onnxruntime-f32" / "layers")]
 
 
 def test_what_an_engine_cannot_show_is_said(result):

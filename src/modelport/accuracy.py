@@ -162,18 +162,23 @@ def compare_decisions(reference: Predictions, ours: Predictions, labels: dict[st
     Raises:
         DataError: the two are not of the same images in the same order.
     """
-    from scipy.stats import binomtest
-
     if reference.keys != ours.keys:
         raise DataError(f"the predictions and those of {against} are not of the same images")
     truth = np.array([labels.get(label_key(key), -1) for key in ours.keys])
+    return pair(reference.top[:, 0], ours.top[:, 0], truth, against=against)
+
+
+def pair(reference: np.ndarray, ours: np.ndarray, truth: np.ndarray, *, against: str) -> Paired:
+    """Compare first predictions of the same images: classes, -1 where there is none; `truth` is -1 where it is not known. Length N each."""
+    from scipy.stats import binomtest
+
     known = truth >= 0
-    was, now = reference.top[:, 0] == truth, ours.top[:, 0] == truth
+    was, now = reference == truth, ours == truth
     lost, gained = int((was & ~now & known).sum()), int((~was & now & known).sum())
     return Paired(
         against=against,
-        images=len(ours.keys),
-        changed=int((reference.top[:, 0] != ours.top[:, 0]).sum()),
+        images=len(ours),
+        changed=int((reference != ours).sum()),
         lost=lost,
         gained=gained,
         p_value=float(binomtest(lost, lost + gained, 0.5).pvalue) if lost + gained else 1.0,

@@ -9,7 +9,7 @@ from typing import Literal
 from .recipe import Recipe, TargetSection
 from .results import Command
 
-Part = Literal["model", "accuracy", "performance"]
+Part = Literal["model", "accuracy", "performance", "inside"]
 
 
 class Commands:
@@ -61,6 +61,24 @@ class Commands:
         plan = self._recipe.performance
         words = ["--rounds", plan.rounds, "--warmup", plan.warmup, *_session(target)]
         self._add("performance", f"{target.name}, batch {batch_size}: pure inference", "bench", model, *words)
+
+    def optimize(self, target: TargetSection, onnx: Path, output: Path) -> None:
+        """Rewrites of the graph."""
+        words: list[object] = ["--target", target.engine, "--precision", target.precision]
+        words += ["--batch-size", self._recipe.accuracy.batch_size]
+        words += ["--no-measure"] if target.optimize == "by-rule" else []
+        self._add("inside", f"{target.name}: rewrites", "optimize", onnx, *words, "--recipe", self._path, "-o", output)
+
+    def profile(self, target: TargetSection, model: Path, output: Path) -> None:
+        """Operators, and the machine's roofs."""
+        words = ["--threads", target.threads] if target.threads else []
+        self._add("inside", f"{target.name}: operators and roofline", "profile", model, *words, "-o", output)
+
+    def layers(self, target: TargetSection, files: tuple[Path, Path], model: Path, output: Path) -> None:
+        """Error of every layer; the first of `files` is the reference, the model was compiled from the second."""
+        reference, onnx = files
+        words = ["--images", self._recipe.data.images, "--limit", self._recipe.inspect.images, "--onnx", onnx, "--all"]
+        self._add("inside", f"{target.name}: layers", "diff", reference, model, *words, "-o", output)
 
     def _calibration(self) -> list[object]:
         calibration = self._recipe.calibration

@@ -18,6 +18,7 @@ from .results import Accuracy, ClassAccuracy, Confusion
 
 _SHOWN = 20  # worst classes and most confused pairs that are told
 _FIRST = 5  # names that are told as examples
+_MATRIX = 100  # classes up to which the whole matrix of confusion is told
 
 
 class Count:
@@ -96,6 +97,7 @@ class Count:
             mean_class_top1=self._mean_class(),
             worst_classes=self._worst(),
             most_confused=self._most_confused(),
+            matrix=self._matrix(),
         )
 
     def _mean_class(self) -> float:
@@ -110,6 +112,13 @@ class Count:
             ClassAccuracy(label=place, images=int(images[place]), top1=int(first[place]), top5=int(five[place]))
             for place in order
         )
+
+    def _matrix(self) -> tuple[tuple[int, ...], ...]:
+        if self._classes > _MATRIX:
+            return ()
+        matrix = np.diag(self._of_class[1])
+        matrix.flat[self._pairs] = self._pair_counts
+        return tuple(map(tuple, matrix.tolist()))
 
     def _most_confused(self) -> tuple[Confusion, ...]:
         order = np.argsort(-self._pair_counts, kind="stable")[:_SHOWN]

@@ -59,11 +59,13 @@ class Watch:
         self._start = _sample()
         self._before = _others(first, self._start)
         self._devices = _busy_devices(utilisation=True)
+        self._clock = _clock_mhz()
         self._start = _sample()  # without the tools' own time
         self.hygiene: Hygiene | None = None
 
     def finish(self) -> None:
         """The measurement is over."""
+        clock = _clock_mhz()  # first, while the cores still run as they did
         end = _sample()
         during = _others(self._start, end) if end.at - self._start.at >= SHORTEST_S else None
         # Utilisation is ours by now; another's process is another's.
@@ -76,6 +78,7 @@ class Watch:
             busy_before=self._before[0],
             busy_during=during[0] if during else None,
             device_busy="; ".join(devices) or None,
+            clock_mhz=(self._clock, clock) if self._clock and clock else None,
             reasons=(*reasons, *devices),
         )
 
@@ -116,6 +119,15 @@ def _sample() -> _Sample:
             name = found["name"] or "?"
             others[found["pid"], found["create_time"]] = _Process(found["pid"], name, own)
     return _Sample(at, busy, ours, others)
+
+
+def _clock_mhz() -> float | None:
+    """The cores' mean clock now. A virtual machine may tell its nominal one; some systems tell none."""
+    try:
+        found = psutil.cpu_freq()
+    except (OSError, NotImplementedError, AttributeError):  # psutil lacks it where the system does
+        return None
+    return found.current or None if found else None
 
 
 def _tree() -> set[int]:

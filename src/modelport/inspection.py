@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from .commands import Commands
 from .comparison.compare import DIFF_FILE, DiffOptions, diff
 from .data.source import Source
 from .engines import load
@@ -30,8 +31,8 @@ Found = TypeVar("Found")
 class Inspection:
     """The stages of a job that look inside. What an engine cannot show is left out, and said in `warnings`."""
 
-    def __init__(self, recipe: Recipe, stages: Stages, progress: Progress) -> None:
-        self._recipe, self._stages, self._progress = recipe, stages, progress
+    def __init__(self, recipe: Recipe, stages: Stages, commands: Commands, progress: Progress) -> None:
+        self._recipe, self._stages, self._commands, self._progress = recipe, stages, commands, progress
         self.warnings: list[str] = []
 
     def optimized(
@@ -63,6 +64,7 @@ class Inspection:
             optimize(graph.path, path, options=options, force=True, progress=self._progress)
 
         self._stages.run(f"optimize {target.name}", inputs, [path, record_path(path)], work)
+        self._commands.optimize(target, graph.path, path)
         return read_classifier(path), OptimizationResult.read(record_path(path))
 
     def profile(self, target: TargetSection, model: OfflineModel, home: Path) -> ProfileResult | None:
@@ -82,6 +84,7 @@ class Inspection:
 
         def ask() -> ProfileResult:
             self._stages.run(f"profile {target.name}", inputs, [directory / PROFILE_FILE], work, directory)
+            self._commands.profile(target, model.path, directory)
             return ProfileResult.read(directory / PROFILE_FILE)
 
         return self._if_it_can(ask, f"{target.name}: no operator profile")
@@ -113,6 +116,7 @@ class Inspection:
 
         def ask() -> DiffResult:
             self._stages.run(f"layers {target.name}", inputs, [directory / DIFF_FILE], work, directory)
+            self._commands.layers(target, files, model.path, directory)
             return DiffResult.read(directory / DIFF_FILE)
 
         return self._if_it_can(ask, f"{target.name}: no comparison of layers")

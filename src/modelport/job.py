@@ -21,6 +21,7 @@ from .engines.base import BATCH_TIMEOUT_S, CompileOptions, Isolation, Session, S
 from .engines.compiler import compile_model
 from .errors import DataError, EngineUnavailableError
 from .files import digest, write_text
+from .gallery import choose, thumbnails
 from .graph import ClassifierGraph, read_classifier
 from .host import environment, fingerprint, usable_cores
 from .inference import infer, prepare_source
@@ -118,7 +119,7 @@ class _Job:
         self.recipe, self.path, self.stages, self.out = recipe, path, stages, output
         self.cluster, self.progress = way.cluster, way.progress
         self.commands = Commands(recipe, path)
-        self.inspection = Inspection(recipe, self.stages, way.progress)
+        self.inspection = Inspection(recipe, self.stages, self.commands, way.progress)
         self.warnings: list[str] = []
         self.quantized: dict[Tool, Path] = {}
 
@@ -153,7 +154,7 @@ class _Job:
             targets=targets,
             commands=tuple(self.commands.all),
         )
-        write_reports(result, self.out)
+        write_reports(result, self.out, thumbnails(source, result))
         return result
 
     # -- the model
@@ -306,6 +307,7 @@ class _Job:
             write_text(home / "result.json", guide_result(measured) + "\n")
         model = models[accuracy.batch_size]
         manifest = model.manifest
+        changed, mistakes = choose(predictions, truth.labels, truth.source.predictions if truth.source else None)
         return TargetResult(
             engine=target.engine,
             engine_version=manifest.engine.version,
@@ -316,6 +318,8 @@ class _Job:
             accuracy=measured,
             parity=parity,
             paired=paired,
+            changed=changed,
+            mistakes=mistakes,
             inference=inference,
             performance=tuple(self._bench(target, models[size], home) for size in self.recipe.performance.batch_sizes),
             gate=judge(

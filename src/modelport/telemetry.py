@@ -10,7 +10,11 @@ from contextlib import contextmanager
 # ONNX Runtime reads its variable when it is loaded: its own call, afterwards, comes after a database was made under the home
 # directory. Children inherit it, and the packages that bring ONNX Runtime along (NNCF) find it. Ray's is read when Ray is
 # imported, and by all that it starts.
-_SWITCHES = {"ORT_DISABLE_TELEMETRY": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+_SWITCHES = {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 _REPORTER = "openvino_telemetry"  # importing OpenVINO or NNCF where it is there writes a client's number to ~/intel
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import msprof
 import pytest
 
@@ -22,7 +20,6 @@ from modelport.report.profile import (
 from modelport.results import Hygiene, MachinePeaks, ProfileResult
 from modelport.spec import Precision
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 PEAKS = MachinePeaks(engine="openvino", operations={Precision.F32: 200e9}, bandwidth=40e9)
 
 
@@ -154,23 +151,13 @@ def test_names_are_escaped(result):
     assert "<script>alert(1)" not in render_profile_html(evil)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
-def test_the_page_opens_without_errors_on_a_phone(csp_profile, tmp_path):
-    from playwright.sync_api import sync_playwright
-
+def test_the_page_opens_without_errors_on_a_phone(csp_profile, tmp_path, open_page):
     found = csp_profile("openvino")
     with_limits = {"peaks": PEAKS, "operators": tuple(limit(each, PEAKS) for each in found.operators)}
     (tmp_path / "profile.html").write_text(render_profile_html(found.model_copy(update=with_limits)), encoding="utf-8")
-    problems: list[str] = []
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 390, "height": 800})
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda r: problems.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
-        page.goto((tmp_path / "profile.html").as_uri())
-        for chart in ("types", "longest", "roofline"):
-            page.wait_for_selector(f"#chart-{chart} .plot-container")
-        width = page.evaluate("document.documentElement.scrollWidth")
-        browser.close()
+    page, problems = open_page(tmp_path / "profile.html", width=390)
+    for chart in ("types", "longest", "roofline"):
+        page.wait_for_selector(f"#chart-{chart} .plot-container")
+    width = page.evaluate("document.documentElement.scrollWidth")
+    page.close()
     assert (problems, width) == ([], 390)

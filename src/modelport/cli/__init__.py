@@ -31,6 +31,9 @@ _COMMANDS = {  # name: module in this package that defines `command`; in the ord
     "sweep": "sweep",
     "tune": "tune",
     "plan": "plan",
+    "history": "history",
+    "compare": "compare",
+    "gate": "gate",
     "guide": "guide",
     "doctor": "doctor",
 }

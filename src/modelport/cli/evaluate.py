@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .remember import Memory, history_options
 from .shared import PATH, emit, force_option, json_option
 
 if TYPE_CHECKING:
@@ -24,9 +25,12 @@ _SHOWN = 5
 @click.option(
     "-o", "--output", type=PATH, help="result.json in the guide's format; all figures go beside it as *.accuracy.json."
 )
+@history_options
 @force_option
 @json_option
-def command(directory: Path, labels: Path | None, output: Path | None, force: bool, as_json: bool) -> None:
+def command(
+    directory: Path, labels: Path | None, output: Path | None, memory: Memory, force: bool, as_json: bool
+) -> None:
     """Compute Top1…Top5 of an `infer` directory, by image name; or of a directory or pattern of Parquet parts.
 
     Missing and unreadable images count as wrong; images that --limit left out, or that have no label, are not counted.
@@ -34,10 +38,13 @@ def command(directory: Path, labels: Path | None, output: Path | None, force: bo
     """
     import logging
 
-    from ..accuracy import evaluate
+    from ..accuracy import INFER_FILE, evaluate
+    from ..history import record
     from ..report.rows import Table, denominator, percent
 
     result = evaluate(directory, labels, output, force=force)
+    if (directory / INFER_FILE).is_file():  # else nobody knows what made the predictions
+        memory.keep(lambda: [record.of_evaluate(result, directory, labels, memory.started)])
     if result.missing or result.extra:
         logging.getLogger("modelport").warning(denominator(result))
     rows = [

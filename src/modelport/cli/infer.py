@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from .remember import Memory, history_options
 from .shared import (
     IMAGES,
     IMAGES_HELP,
@@ -64,13 +65,14 @@ if TYPE_CHECKING:
 )
 @cluster_options
 @click.option("-o", "--output", type=PATH, required=True, help="Directory for predictions.parquet and infer.json.")
+@history_options
 @force_option
 @json_option
 def command(
     model: Path, images: Path, labels: Path | None, limit: int | None, scores: bool, on_bad_image: str,
     preprocessing: Literal["exact", "fast"], decoders: int | None,
     streams: int | None, threads: int | None, devices: tuple[int, ...], isolate: bool, batch_timeout: float | None,
-    cluster: ClusterOptions | None, output: Path, force: bool, as_json: bool,
+    cluster: ClusterOptions | None, output: Path, memory: Memory, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Classify images with an offline model.
 
@@ -78,6 +80,7 @@ def command(
     the same command goes on where it was; where images have changed since, only their batches are done again.
     """
     from ..engines.base import BATCH_TIMEOUT_S, Isolation, SessionOptions
+    from ..history import record
     from ..host import usable_cores
     from ..inference import infer
     from ..pipeline import PipelineOptions
@@ -104,6 +107,7 @@ def command(
         result = infer(
             model, images, output, labels=labels, options=options, cluster=cluster, existing=existing, progress=update
         )
+    memory.keep(lambda: [record.of_infer(result, output, record.subject_of(model), memory.started)])
     rows = [
         ("images", f"{result.images:,}, {result.failures:,} could not be classified" + _kept(result)),
         ("end to end", f"{result.e2e.throughput:,.1f} img/s in {result.e2e.wall_s:.2f} s"),

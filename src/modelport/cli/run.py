@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .remember import Memory, history_options
 from .shared import PATH, cluster_options, emit, force_option, json_option, progress
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ GATE_FAILED = 3
     help="Override a value of the recipe, such as performance.rounds=5.",
 )
 @cluster_options
+@history_options
 @force_option
 @json_option
 @click.pass_context
@@ -37,6 +39,7 @@ def command(
     limit: int | None,
     settings: tuple[str, ...],
     cluster: ClusterOptions | None,
+    memory: Memory,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -44,6 +47,7 @@ def command(
 
     Run it again and only what changed is done again; --force starts anew. Exit code 3 says that a gate failed.
     """
+    from ..history import record
     from ..job import run
     from ..recipe import parse_override
     from ..report import HTML_FILE, rows
@@ -53,6 +57,7 @@ def command(
         overrides["data.limit"] = limit
     with progress() as update:
         result = run(recipe, out, overrides=overrides, cluster=cluster, force=force, progress=update)
+    memory.keep(lambda: [record.of_run(result, out)])
     emit(result.jsonable(), as_json, rows.summary(result), rows.three_speeds(result), rows.gates(result))
     if not as_json:
         click.echo(f"\n{rows.verdict(result)}\nReport: {out / HTML_FILE}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .remember import Memory, history_options
 from .shared import IMAGES, IMAGES_HELP, PATH, emit, force_option, json_option, progress
 from .space import read_model_flags, read_settings, read_space, space_options
 
@@ -59,12 +60,13 @@ def _goal(_: click.Context, parameter: click.Parameter, value: str) -> Goal:
 )
 @space_options
 @click.option("-o", "--output", type=PATH, required=True, help="Directory for tuned.yaml, tune.html and the sweep.")
+@history_options
 @force_option
 @json_option
 @click.pass_context
 def command(
     ctx: click.Context, onnx: Path, images: Path, labels: Path | None, limit: int | None, goal: Goal, max_drop: float,
-    accuracy_timeout: float, output: Path, force: bool, as_json: bool, **flags: Any,
+    accuracy_timeout: float, output: Path, memory: Memory, force: bool, as_json: bool, **flags: Any,
 ) -> None:  # fmt: skip
     """Find the best configuration for a goal that keeps the model's accuracy.
 
@@ -72,6 +74,7 @@ def command(
     earlier sweep in the same directory is taken up. Exit code 3 says that nothing meets goal and floor.
     """
     from ..files import write_text
+    from ..history import record
     from ..measure.tune import RECIPE_FILE, TuneOptions, tune
     from ..report.search import accuracy_table, front_table, render_tune_html, tune_verdict
 
@@ -87,6 +90,7 @@ def command(
     with progress() as update:
         result = tune(onnx, images, output, read_space(flags), options=options, force=force, progress=update)
     write_text(output / HTML_FILE, render_tune_html(result))
+    memory.keep(lambda: [record.of_tune(result, output, memory.started)])
     emit(result.jsonable(), as_json, front_table(result), accuracy_table(result))
     if not as_json:
         click.echo(f"\n{tune_verdict(result)}\nReport: {output / HTML_FILE}")

@@ -147,6 +147,16 @@ def classes_of(path: Path) -> int:
         return _checked(pq.read_schema(path))
 
 
+def rows_of(path: Path) -> int:
+    """How many images a predictions file has, without reading them.
+
+    Raises:
+        FormatError: it is missing or no predictions file.
+    """
+    with _reading(path):
+        return pq.read_metadata(path).num_rows
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     try:

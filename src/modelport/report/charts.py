@@ -1,123 +1,95 @@
-"""Charts of the HTML report, drawn by Plotly. Colours are from Okabe and Ito's set, which the colour-blind can tell apart."""
+"""What every chart has in common: its colours in both themes, its looks, and its description for those who do not see it.
+
+Charts are made as Plotly figures in the light theme's colours; `page.js` draws them, and puts the dark theme's in their place.
+The colours tell each other apart for the colour-blind (after Okabe and Ito) and stand out 3 : 1 from the page, as WCAG asks.
+"""
 
 from __future__ import annotations
 
+import html
+from dataclasses import dataclass
 from typing import Any
 
-from ..results import Measured, RunResult, TuneResult
+from markupsafe import Markup
 
-_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-_CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"]}
-
-
-def library() -> str:
-    """Plotly's JavaScript, whole."""
-    from plotly.offline import get_plotlyjs
-
-    return get_plotlyjs()
-
-
-def throughput(result: RunResult) -> str:
-    """Images a second by batch size, a group of bars per batch size, with the 10–90 % spread of rounds."""
-    from plotly import graph_objects as go
-
-    figure = go.Figure()
-    for color, target in zip(_cycle(len(result.targets)), result.targets, strict=True):
-        values = [bench.throughput for bench in target.performance]
-        spread = [bench.throughput_spread for bench in target.performance]
-        figure.add_bar(
-            name=target.name,
-            x=[f"batch {bench.batch_size}" for bench in target.performance],
-            y=values,
-            marker_color=color,
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [max(0.0, high - value) for value, (_, high) in zip(values, spread, strict=True)],
-                "arrayminus": [max(0.0, value - low) for value, (low, _) in zip(values, spread, strict=True)],
-                "thickness": 1,
-                "color": "#888",
-            },
-            hovertemplate="%{x}: %{y:,.1f} img/s<extra>%{fullData.name}</extra>",
-        )
-    return draw(figure, "throughput", "images a second", barmode="group")
+BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2", "#B86E00", "#008F68", "#B0578D", "#3A8FC4", "#C44E00"
+GREY, IDLE, TEXT, GRID, PAPER = "#7A848E", "#B9C1C9", "#3F4850", "#DDE2E7", "#FFFFFF"
+DARK = {
+    BLUE: "#5AB0E8", ORANGE: "#F0B23E", GREEN: "#3FC79A", PINK: "#E39AC4", SKY: "#9AD3F5", RED: "#F5854A",
+    GREY: "#8B96A1", IDLE: "#4A535D", TEXT: "#C9D1D9", GRID: "#323A42", PAPER: "#1D2227",
+}  # fmt: skip
+SERIES = (BLUE, ORANGE, GREEN, PINK, SKY, RED)
+_HEIGHT = 380
 
 
-def stages(result: RunResult) -> str:
-    """How each stage's workers spent their time: working, waiting for input, waiting for output."""
-    from plotly import graph_objects as go
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart for a page.
 
-    names = [stage.name for stage in result.targets[0].inference.stages]
-    places = [[target.name for target in result.targets for _ in names], names * len(result.targets)]
-    figure = go.Figure()
-    for color, title, key in (
-        ("#0072B2", "working", "busy_s"),
-        ("#BBBBBB", "waiting for input", "blocked_get_s"),
-        ("#E69F00", "waiting for output", "blocked_put_s"),
-    ):
-        shares = [
-            getattr(stage, key) / (stage.workers * stage.wall_s) if stage.wall_s else 0.0
-            for target in result.targets
-            for stage in target.inference.stages
-        ]
-        figure.add_bar(
-            name=title,
-            x=places,
-            y=shares,
-            marker_color=color,
-            hovertemplate="%{x}: %{y:.0%}<extra>%{fullData.name}</extra>",
-        )
-    figure.update_yaxes(tickformat=".0%")
-    return draw(figure, "stages", "share of the workers' time", barmode="stack")
+    Attributes:
+        name: unique on the page; its element is `chart-NAME`.
+        text: what it shows, in words.
+        json: Plotly's figure, safe inside a script element.
+        height: in pixels.
+    """
+
+    name: str
+    text: str
+    json: Markup
+    height: int
 
 
-def tradeoff(result: TuneResult) -> str:
-    """Throughput against p90 latency of everything that ran, a colour per variant; the front as a line, the winner as a star."""
-    from plotly import graph_objects as go
+def draw(figure: Any, name: str, text: str, *, y_title: str = "", **layout: Any) -> Chart:
+    """A figure in the reports' style.
 
-    figure = go.Figure()
-    variants = list(dict.fromkeys(found.configuration.variant for found in result.sweep.ran))
-    for color, variant in zip(_cycle(len(variants)), variants, strict=True):
-        mine = [found for found in result.sweep.ran if found.configuration.variant == variant]
-        _points(figure, mine, name=variant, mode="markers", marker={"color": color, "size": 9})
-    front = [result.measured(configuration) for configuration in result.front]
-    _points(figure, front, name="front", mode="lines", line={"color": "#888", "dash": "dot"}, hoverinfo="skip")
-    if result.winner is not None:
-        star = {"color": "#D55E00", "size": 16, "symbol": "star"}
-        _points(figure, [result.measured(result.winner)], name="chosen", mode="markers", marker=star)
-    if result.goal.latency_ms is not None:
-        figure.add_vline(x=result.goal.latency_ms, line={"color": "#D55E00", "dash": "dash"})
-    figure.update_xaxes(title="p90 latency of a batch, ms", rangemode="tozero", gridcolor="rgba(128,128,128,0.25)")
-    figure.update_yaxes(rangemode="tozero")
-    return draw(figure, "tradeoff", "images a second")
-
-
-def _points(figure: Any, found: list[Measured], **style: Any) -> None:
-    if "hoverinfo" not in style:
-        style["hovertemplate"] = "%{text}<br>%{y:,.1f} img/s, p90 %{x:,.2f} ms<extra></extra>"
-    figure.add_scatter(
-        x=[item.latency_ms.p90 for item in found if item.latency_ms],
-        y=[item.throughput for item in found if item.latency_ms],
-        text=[item.configuration.text for item in found if item.latency_ms],
-        **style,
-    )
-
-
-def _cycle(count: int) -> list[str]:
-    return [_COLORS[index % len(_COLORS)] for index in range(count)]
-
-
-def draw(figure: Any, name: str, y_title: str, **layout: Any) -> str:
-    """A figure in the report's style as HTML, without the library; `name` is unique on a page."""
+    Args:
+        figure: a Plotly figure; strings that come from files went through `plain`.
+        name: see Chart.
+        text: see Chart.
+        y_title: of the vertical axis.
+        layout: more of Plotly's layout, such as `barmode` or `height`.
+    """
+    layout = {"height": _HEIGHT} | layout
     figure.update_layout(
         template="none",
-        height=380,
-        margin={"l": 64, "r": 16, "t": 16, "b": 56},
+        margin={"l": 56, "r": 16, "t": 20, "b": 48},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": "#777", "family": "system-ui, sans-serif", "size": 13},
-        legend={"orientation": "h", "y": 1.12, "x": 0},
+        font={"color": TEXT, "family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 13},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "traceorder": "normal"},
         **layout,
     )
-    figure.update_yaxes(title=y_title, gridcolor="rgba(128,128,128,0.25)", zerolinecolor="rgba(128,128,128,0.5)")
-    return figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"chart-{name}", config=_CONFIG)
+    axes = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GREY, "title_font_size": 12}
+    figure.update_xaxes(title_standoff=6, **axes)
+    figure.update_yaxes(title_standoff=6, **axes)
+    if y_title:
+        figure.update_yaxes(title_text=y_title)
+    return Chart(name, text, script_json(figure.to_json()), layout["height"])
+
+
+def script_json(text: str) -> Markup:
+    """JSON that stays JSON inside a script element, whatever its strings hold."""
+    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+
+
+def plain(text: str) -> str:
+    """Text from files for a chart's labels: Plotly reads a little HTML in them, which this makes it show instead."""
+    return html.escape(text, quote=False)
+
+
+def series(count: int) -> list[str]:
+    """As many colours, in order; after the last the first comes again."""
+    return [SERIES[index % len(SERIES)] for index in range(count)]
+
+
+def spread(values: list[float], low: list[float], high: list[float], **more: Any) -> dict[str, Any]:
+    """Plotly's error bars from `low` to `high` around the values."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [max(0.0, end - value) for value, end in zip(values, high, strict=True)],
+        "arrayminus": [max(0.0, value - end) for value, end in zip(values, low, strict=True)],
+        "thickness": 1.5,
+        "color": GREY,
+        **more,
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from ..results.diff import Culprit, DiffResult, FixResult, FixStep, LayerError, TensorError
+from .charts import BLUE, ORANGE, RED, Chart, draw, plain
 from .rows import Table, percent
 
 _WORST = 20  # layers in the table
@@ -132,9 +133,6 @@ def fix_table(result: DiffResult) -> Table | None:
 
 def render_diff_html(result: DiffResult) -> str:
     """The comparison as one page that needs no network."""
-    from markupsafe import Markup
-
-    from . import charts
     from .page import page
 
     verdicts = [diff_verdict(result), *([fix_verdict(result.fix)] if result.fix else [])]
@@ -144,52 +142,51 @@ def render_diff_html(result: DiffResult) -> str:
         verdicts=verdicts,
         good=result.fix.passed if result.fix else result.culprit is None,
         tables=[sides_table(result), fix_table(result), layers_table(result)],
-        plotly=Markup(charts.library()),
-        chart=Markup(depth_chart(result)),
+        chart=depth_chart(result),
     )
 
 
-def depth_chart(result: DiffResult, name: str = "depth") -> str:
+def depth_chart(result: DiffResult, name: str = "depth") -> Chart:
     """Relative distance by depth on a logarithmic axis: what arrived and what each operator added; the mark; the culprit.
 
     `name` is unique on a page.
     """
     from plotly import graph_objects as go
 
-    from . import charts
-
     figure = go.Figure()
     for color, title, style, pick in (
         (
-            "#0072B2",
+            BLUE,
             "error, inherited included",
             {"mode": "lines+markers", "line": {"width": 1}},
             lambda layer: layer.error,
         ),
-        ("#E69F00", "the operator's own", {"mode": "markers"}, lambda layer: layer.own),
+        (ORANGE, "the operator's own", {"mode": "markers"}, lambda layer: layer.own),
     ):
         shown = [(layer, error) for layer in result.layers if (error := pick(layer)) is not None]
         if shown:
             _points(figure, shown, name=title, marker={"color": color, "size": 7}, **style)
     if result.culprit is not None:
         layer = result.culprit.layer
-        star = {"color": "#D55E00", "size": 15, "symbol": "star"}
+        star = {"color": RED, "size": 15, "symbol": "star"}
         title = "falls out" if result.culprit.kind == "own" else "marks first missed"
         _points(figure, [(layer, layer.error)], name=title, mode="markers", marker=star)
     if (mark := result.marks.relative_distance) is not None:
-        figure.add_hline(y=mark, line={"color": "#D55E00", "dash": "dash"}, name=f"mark {mark:g}", showlegend=True)
-    figure.update_xaxes(
-        title="depth: place among the tensors in common", gridcolor="rgba(128,128,128,0.25)", zeroline=False
-    )
+        figure.add_hline(y=mark, line={"color": RED, "dash": "dash"}, name=f"mark {mark:g}", showlegend=True)
+    figure.update_xaxes(title="depth: place among the tensors in common", zeroline=False)
     figure.update_yaxes(type="log", exponentformat="power", dtick=1)
-    return charts.draw(figure, name, "relative distance")
+    text = "Relative distance of each layer by depth on a logarithmic axis, with the mark"
+    return draw(figure, name, text, y_title="relative distance")
 
 
 def _points(figure: object, shown: list[tuple[LayerError, TensorError]], **style: object) -> None:
     figure.add_scatter(  # type: ignore[attr-defined]
         x=[layer.depth for layer, _ in shown],
         y=[max(error.relative_distance, _FLOOR) for _, error in shown],
-        text=[f"{layer.operator}<br>{layer.op_type}: {error.relative_distance:.2e}" for layer, error in shown],
+        text=[
+            f"{plain(layer.operator)}<br>{plain(layer.op_type)}: {error.relative_distance:.2e}"
+            for layer, error in shown
+        ],
         hovertemplate="%{text}<extra>%{fullData.name}</extra>",
         **style,
     )

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..results import RunResult, TargetResult
+from .charts import Chart
 from .diff import depth_chart, diff_verdict, layers_table
-from .optimization import decisions_table, optimization_verdict
+from .optimization import decisions_table, gains_chart, optimization_verdict
 from .profile import longest_operators, origin, profile_tables, profile_verdict
 from .profile_charts import longest, roofline, types
 from .rows import Table
 
-Picture = tuple[str, str]  # what it shows, for those who do not see it, and its HTML
+Picture = tuple[str, Chart]  # its title
 
 
 def targets(result: RunResult) -> list[TargetResult]:
@@ -46,6 +47,8 @@ def tables(target: TargetResult) -> list[Table]:
 
 def pictures(target: TargetResult) -> Iterator[Picture]:
     """Charts; their names are unique on the page."""
+    if target.optimization and any(decision.timing for decision in target.optimization.decisions):
+        yield "What each rewrite gained", gains_chart(target.optimization, f"gains-{target.name}")
     if target.profile:
         yield "Share of the time by operator type", types(target.profile, f"types-{target.name}")
         yield (
@@ -53,10 +56,9 @@ def pictures(target: TargetResult) -> Iterator[Picture]:
             longest({origin(each): each for each in longest_operators(target.profile)}, f"longest-{target.name}"),
         )
         if target.profile.peaks:
-            text = "Roofline: achieved operations a second against operations per byte of each operator, under the machine's roofs"
-            yield text, roofline(target.profile, f"roofline-{target.name}")
+            yield "Roofline", roofline(target.profile, f"roofline-{target.name}")
     if target.layers:
         yield (
-            "Error by depth: of every layer against the float ONNX file",
+            "Error of every layer against the float ONNX file, by depth",
             depth_chart(target.layers, f"depth-{target.name}"),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..results import OptimizationResult, PairedTiming, PassDecision
+from .charts import GREEN, GREY, Chart, draw, spread
 from .rows import Table
 
 _WORDS = {"not-applicable": "does not apply", "refuted": "REFUTED", "failed": "FAILED"}
@@ -47,23 +48,16 @@ def operators_table(result: OptimizationResult) -> Table | None:
 
 def render_optimization_html(result: OptimizationResult) -> str:
     """The decisions as one page that needs no network."""
-    from markupsafe import Markup
-
     from .page import page
 
     timed = any(decision.timing for decision in result.decisions)
-    library, chart = "", ""
-    if timed:
-        from . import charts
-
-        library, chart = charts.library(), _gains(result)
     return page(
         "optimize.html.j2",
+        library=timed,
         result=result,
         verdict=optimization_verdict(result),
         tables=[table for table in (decisions_table(result), operators_table(result)) if table is not None],
-        plotly=Markup(library),
-        chart=Markup(chart),
+        chart=gains_chart(result) if timed else None,
     )
 
 
@@ -117,15 +111,13 @@ def _notes(result: OptimizationResult) -> list[str]:
     return notes
 
 
-def _gains(result: OptimizationResult) -> str:
-    """Gain of every timed pass with its interval; what was kept in green."""
+def gains_chart(result: OptimizationResult, name: str = "gains") -> Chart:
+    """Gain of every timed pass with its interval; what was kept in green. `name` is unique on a page."""
     from plotly import graph_objects as go
-
-    from . import charts
 
     timed = [decision for decision in result.decisions if decision.timing][::-1]
     figure = go.Figure()
-    for title, color, kept in (("kept", "#009E73", True), ("not kept", "#999999", False)):
+    for title, color, kept in (("kept", GREEN, True), ("not kept", GREY, False)):
         mine = [decision for decision in timed if (decision.outcome == "kept") is kept]
         gains = [(decision.timing.ratio - 1) * 100 for decision in mine if decision.timing]
         ends = [decision.timing.interval95 for decision in mine if decision.timing]
@@ -135,16 +127,16 @@ def _gains(result: OptimizationResult) -> str:
             y=[decision.name for decision in mine],
             mode="markers",
             marker={"color": color, "size": 11},
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [(high - 1) * 100 - gain for gain, (_, high) in zip(gains, ends, strict=True)],
-                "arrayminus": [gain - (low - 1) * 100 for gain, (low, _) in zip(gains, ends, strict=True)],
-                "color": color,
-            },
+            error_x=spread(
+                gains,
+                [(low - 1) * 100 for low, _ in ends],
+                [(high - 1) * 100 for _, high in ends],
+                color=color,
+            ),
             hovertemplate="%{y}: %{x:+.1f} %<extra>%{fullData.name}</extra>",
         )
-    figure.add_vline(x=0, line={"color": "#888"})
-    figure.update_xaxes(title="gain, % (95 % interval)", gridcolor="rgba(128,128,128,0.25)")
+    figure.add_vline(x=0, line={"color": GREY})
+    figure.update_xaxes(title="gain, % (95 % interval)")
     figure.update_yaxes(categoryorder="array", categoryarray=[decision.name for decision in timed], automargin=True)
-    return charts.draw(figure, "gains", "")
+    text = "Gain of every timed rewrite with its 95 % interval"
+    return draw(figure, name, text, height=max(200, 110 + 28 * len(timed)))

@@ -174,9 +174,7 @@ def profile_tables(result: ProfileResult, top: int = TOP) -> list[Table]:
 
 def render_profile_html(result: ProfileResult) -> str:
     """The profile as one page that needs no network."""
-    from markupsafe import Markup
-
-    from . import charts, profile_charts
+    from . import profile_charts
     from .page import page
 
     return page(
@@ -185,10 +183,9 @@ def render_profile_html(result: ProfileResult) -> str:
         title=result.model.arch if result.model else result.where,
         verdict=profile_verdict(result),
         tables=profile_tables(result, 2 * TOP),
-        plotly=Markup(charts.library()),
-        types_chart=Markup(profile_charts.types(result)),
-        operators_chart=Markup(profile_charts.longest({origin(each): each for each in longest_operators(result, TOP)})),
-        roofline_chart=Markup(profile_charts.roofline(result)) if result.peaks else None,
+        types_chart=profile_charts.types(result),
+        operators_chart=profile_charts.longest({origin(each): each for each in longest_operators(result, TOP)}),
+        roofline_chart=profile_charts.roofline(result) if result.peaks else None,
     )
 
 

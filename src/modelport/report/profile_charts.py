@@ -8,18 +8,16 @@ from typing import Any
 
 from ..results.operators import Kind
 from ..results.profile import Operator, ProfileResult
-from .charts import draw
+from .charts import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, Chart, draw, plain, spread
 
 _COLORS: dict[Kind, str] = {
-    "convolution": "#0072B2", "matmul": "#56B4E9", "pooling": "#009E73", "elementwise": "#CC79A7", "movement": "#D55E00",
-    "other": "#999999",
+    "convolution": BLUE, "matmul": SKY, "pooling": GREEN, "elementwise": PINK, "movement": RED, "other": GREY,
 }  # fmt: skip
 _DASHES = ("solid", "dash", "dot", "dashdot")
-_GRID = "rgba(128,128,128,0.25)"
 _NAME_LENGTH = 34
 
 
-def types(result: ProfileResult, name: str = "types") -> str:
+def types(result: ProfileResult, name: str = "types") -> Chart:
     """Share of the time by operator type, the largest on top, a colour per class of work; `name` is unique on a page."""
     from plotly import graph_objects as go
 
@@ -30,7 +28,7 @@ def types(result: ProfileResult, name: str = "types") -> str:
             figure.add_bar(
                 name=kind,
                 orientation="h",
-                y=[each.type for each in found],
+                y=[plain(each.type) for each in found],
                 x=[each.share for each in found],
                 text=[f"{each.share:.1%}" for each in found],
                 textposition="outside",
@@ -39,13 +37,15 @@ def types(result: ProfileResult, name: str = "types") -> str:
                 marker_color=color,
                 hovertemplate="%{y}: %{x:.1%}, %{customdata[1]:,.0f} µs in %{customdata[0]}<extra>%{fullData.name}</extra>",
             )
-    order = [each.type for each in reversed(result.types)]
-    figure.update_xaxes(title="share of the operators' time", tickformat=".0%", gridcolor=_GRID, rangemode="tozero")
+    order = [plain(each.type) for each in reversed(result.types)]
+    figure.update_xaxes(title="share of the operators' time", tickformat=".0%", rangemode="tozero")
     figure.update_yaxes(categoryorder="array", categoryarray=order, automargin=True)
-    return draw(figure, name, "", barmode="overlay")
+    return draw(
+        figure, name, "Bars of each operator type's share of the time", barmode="overlay", height=_rows(len(order))
+    )
 
 
-def longest(named: Mapping[str, Operator], name: str = "longest") -> str:
+def longest(named: Mapping[str, Operator], name: str = "longest") -> Chart:
     """The longest operators, by what they are called, with their 10–90 % spread, and a mark at the least time that the machine allows."""
     from plotly import graph_objects as go
 
@@ -59,15 +59,12 @@ def longest(named: Mapping[str, Operator], name: str = "longest") -> str:
                 y=list(map(_short, found)),
                 x=[each.duration_us for each in found.values()],
                 marker_color=color,
-                error_x={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [each.p90_us - each.duration_us for each in found.values()],
-                    "arrayminus": [each.duration_us - each.p10_us for each in found.values()],
-                    "thickness": 1,
-                    "color": "#888",
-                },
-                text=[f"{each.name}<br>{each.kernel}" for each in found.values()],
+                error_x=spread(
+                    [each.duration_us for each in found.values()],
+                    [each.p10_us for each in found.values()],
+                    [each.p90_us for each in found.values()],
+                ),
+                text=[f"{plain(each.name)}<br>{plain(each.kernel)}" for each in found.values()],
                 textposition="none",
                 hovertemplate="%{text}<br>%{x:,.1f} µs<extra></extra>",
             )
@@ -78,19 +75,18 @@ def longest(named: Mapping[str, Operator], name: str = "longest") -> str:
             mode="markers",
             y=list(map(_short, limited)),
             x=[each.limit_us for each in limited.values()],
-            marker={"symbol": "line-ns-open", "size": 16, "color": "#E69F00", "line": {"width": 3}},
+            marker={"symbol": "line-ns-open", "size": 16, "color": ORANGE, "line": {"width": 3}},
             hovertemplate="at least %{x:,.1f} µs<extra></extra>",
         )
     order = [_short(called) for called in reversed(named)]
     longest_us = max((max(each.duration_us, each.limit_us or 0.0) for each in named.values()), default=1.0)
-    figure.update_xaxes(
-        title="µs", gridcolor=_GRID, range=[0, 1.25 * longest_us]
-    )  # a disturbed round's spread is cut off
+    figure.update_xaxes(title="µs", range=[0, 1.25 * longest_us])  # a disturbed round's spread is cut off
     figure.update_yaxes(categoryorder="array", categoryarray=order, automargin=True, tickfont={"size": 10})
-    return draw(figure, name, "", barmode="overlay")
+    text = "Bars of the longest operators with their spread, and the least time that the machine allows"
+    return draw(figure, name, text, barmode="overlay", height=_rows(len(order)))
 
 
-def roofline(result: ProfileResult, name: str = "roofline") -> str:
+def roofline(result: ProfileResult, name: str = "roofline") -> Chart:
     """Achieved operations a second against operations per byte, both logarithmic, under a roof for each precision in use."""
     from plotly import graph_objects as go
 
@@ -107,14 +103,16 @@ def roofline(result: ProfileResult, name: str = "roofline") -> str:
                 x=[each.flops / each.bytes for each in found if each.flops and each.bytes],
                 y=[each.gflops for each in found],
                 marker={"color": color, "size": [_size(each) for each in found], "opacity": 0.75, "line": {"width": 0}},
-                text=[f"{each.name}<br>{each.type}, {each.precision}, {each.duration_us:,.1f} µs" for each in found],
+                text=[
+                    f"{plain(each.name)}<br>{plain(each.type)}, {each.precision}, {each.duration_us:,.1f} µs"
+                    for each in found
+                ],
                 hovertemplate="%{text}<br>%{y:,.1f} GFLOP/s at %{x:,.2f} FLOP/byte<extra></extra>",
             )
-    figure.update_xaxes(
-        title="estimated operations per byte", type="log", dtick=1, gridcolor=_GRID, exponentformat="none"
-    )
+    figure.update_xaxes(title="estimated operations per byte", type="log", dtick=1, exponentformat="none")
     figure.update_yaxes(type="log", dtick=1, exponentformat="none")
-    return draw(figure, name, "GFLOP/s")
+    text = "Achieved operations a second against operations per byte of every operator, under the machine's roofs"
+    return draw(figure, name, text, y_title="GFLOP/s", height=440)
 
 
 def _roofs(figure: Any, result: ProfileResult, intensities: Sequence[float]) -> None:
@@ -131,9 +129,14 @@ def _roofs(figure: Any, result: ProfileResult, intensities: Sequence[float]) -> 
             mode="lines",
             x=[low, ridge, high],
             y=[bandwidth * low / 1e9, peak / 1e9, peak / 1e9],
-            line={"color": "#888", "dash": dash, "width": 2},
+            line={"color": GREY, "dash": dash, "width": 2},
             hoverinfo="skip",
         )
+
+
+def _rows(count: int) -> int:
+    """Height of a chart with a bar in each of so many rows."""
+    return max(200, 110 + 24 * count)
 
 
 def _size(operator: Operator) -> float:
@@ -142,4 +145,4 @@ def _size(operator: Operator) -> float:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _NAME_LENGTH else f"…{name[-_NAME_LENGTH + 1 :]}"
+    return plain(name if len(name) <= _NAME_LENGTH else f"…{name[-_NAME_LENGTH + 1 :]}")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..results import Accuracy, Configuration, Measured, SweepResult, TuneResult
+from .charts import GREY, RED, Chart, draw, plain, series
 from .rows import Table, percent
 
 _SPEED_COLUMNS = ("img/s", "slowest–fastest", "p50 ms", "p90 ms")
@@ -72,9 +75,6 @@ def accuracy_table(result: TuneResult) -> Table:
 
 def render_tune_html(result: TuneResult) -> str:
     """The tuning as one page that needs no network."""
-    from markupsafe import Markup
-
-    from . import charts
     from .page import page
 
     return page(
@@ -82,8 +82,40 @@ def render_tune_html(result: TuneResult) -> str:
         result=result,
         verdict=tune_verdict(result),
         tables=[front_table(result), accuracy_table(result), sweep_table(result.sweep)],
-        plotly=Markup(charts.library()),
-        chart=Markup(charts.tradeoff(result)),
+        chart=tradeoff_chart(result),
+    )
+
+
+def tradeoff_chart(result: TuneResult) -> Chart:
+    """Throughput against p90 latency of everything that ran, a colour per variant; the front as a line, the winner as a star."""
+    from plotly import graph_objects as go
+
+    figure = go.Figure()
+    variants = list(dict.fromkeys(found.configuration.variant for found in result.sweep.ran))
+    for color, variant in zip(series(len(variants)), variants, strict=True):
+        mine = [found for found in result.sweep.ran if found.configuration.variant == variant]
+        _points(figure, mine, name=plain(variant), mode="markers", marker={"color": color, "size": 9})
+    front = [result.measured(configuration) for configuration in result.front]
+    _points(figure, front, name="front", mode="lines", line={"color": GREY, "dash": "dot"}, hoverinfo="skip")
+    if result.winner is not None:
+        star = {"color": RED, "size": 16, "symbol": "star"}
+        _points(figure, [result.measured(result.winner)], name="chosen", mode="markers", marker=star)
+    if result.goal.latency_ms is not None:
+        figure.add_vline(x=result.goal.latency_ms, line={"color": RED, "dash": "dash"})
+    figure.update_xaxes(title="p90 latency of a batch, ms", rangemode="tozero")
+    figure.update_yaxes(rangemode="tozero")
+    text = "Throughput against p90 latency of every configuration that ran, the front as a line"
+    return draw(figure, "tradeoff", text, y_title="images a second")
+
+
+def _points(figure: Any, found: list[Measured], **style: Any) -> None:
+    if "hoverinfo" not in style:
+        style["hovertemplate"] = "%{text}<br>%{y:,.1f} img/s, p90 %{x:,.2f} ms<extra></extra>"
+    figure.add_scatter(
+        x=[item.latency_ms.p90 for item in found if item.latency_ms],
+        y=[item.throughput for item in found if item.latency_ms],
+        text=[plain(item.configuration.text) for item in found if item.latency_ms],
+        **style,
     )
 
 

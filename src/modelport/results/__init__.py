@@ -1,8 +1,21 @@
 """What was measured: frozen records with raw figures inside and derived ones as properties, as versioned JSON."""
 
-from .accuracy import Accuracy, ClassAccuracy, Confusion, Gate, GateCheck, Interval, Paired, Parity, ReferenceAccuracy
+from .accuracy import (
+    Accuracy,
+    ClassAccuracy,
+    Confusion,
+    Decision,
+    Gate,
+    GateCheck,
+    Interval,
+    Paired,
+    Parity,
+    ReferenceAccuracy,
+)
 from .base import Environment, Result, require_comparable
+from .comparison import AccuracyChange, Comparison, PerformanceGate, SpeedChange
 from .diff import DiffResult, FixResult, LayerError, TensorError
+from .history import HistoryEntry, HistoryRow
 from .operators import OperatorFacts, OperatorTensor
 from .optimization import OptimizationResult, PairedTiming, PassDecision
 from .peaks import MachinePeaks
@@ -27,13 +40,16 @@ from .tuning import Goal, TuneResult, VariantAccuracy
 
 __all__ = [
     "Accuracy",
+    "AccuracyChange",
     "BadImage",
     "BenchResult",
     "ClassAccuracy",
     "ClusterLoad",
     "Command",
+    "Comparison",
     "Configuration",
     "Confusion",
+    "Decision",
     "DeviceStats",
     "DiffResult",
     "EndToEnd",
@@ -43,6 +59,8 @@ __all__ = [
     "Gate",
     "GateCheck",
     "Goal",
+    "HistoryEntry",
+    "HistoryRow",
     "Hygiene",
     "InferResult",
     "Interface",
@@ -62,11 +80,13 @@ __all__ = [
     "PairedTiming",
     "Parity",
     "PassDecision",
+    "PerformanceGate",
     "ProfileResult",
     "ReferenceAccuracy",
     "Result",
     "RunResult",
     "ScalePlan",
+    "SpeedChange",
     "StageStats",
     "SweepResult",
     "SweepSettings",

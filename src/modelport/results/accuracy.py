@@ -49,6 +49,8 @@ class Accuracy(Result):
         mean_class_top1: mean over the classes of the share of their predicted images that is right: each class counts alike.
         worst_classes: the twenty classes with the smallest such share, worst first.
         most_confused: the twenty pairs of classes that are most often confused, most often first.
+        matrix: images by their class (row) and the class that they were taken for (column), without failed and missing ones;
+            empty with more than a hundred classes, and in results of an earlier version.
     """
 
     images: int
@@ -63,6 +65,7 @@ class Accuracy(Result):
     mean_class_top1: float | None = None
     worst_classes: tuple[ClassAccuracy, ...] = ()
     most_confused: tuple[Confusion, ...] = ()
+    matrix: tuple[tuple[int, ...], ...] = ()
 
     @computed_field
     @cached_property
@@ -133,6 +136,26 @@ class Paired(Result):
     lost: int
     gained: int
     p_value: float
+
+
+class Decision(Result):
+    """What was decided of one image that the reports show.
+
+    Attributes:
+        key: its name.
+        label: its class, if known.
+        decided: the class that the target put first.
+        confidence: that class's share of the softmax of its scores; None where scores were not kept.
+        before: the class that the source put first; None where there is no source.
+        confidence_before: likewise, by the source.
+    """
+
+    key: str
+    label: int | None
+    decided: int
+    confidence: float | None = None
+    before: int | None = None
+    confidence_before: float | None = None
 
 
 class GateCheck(Result):

@@ -62,12 +62,15 @@ class Hygiene(Result):
         busy_before: cores that other processes used just before.
         busy_during: cores that other processes used meanwhile; None where it was too short to tell.
         device_busy: which accelerators others were using, as their makers' tools say; None where none is known of.
+        clock_mhz: the processor's clock at the start and at the end, mean of its cores; None where the system does not tell, and in
+            results of an earlier version.
         reasons: why the figures are doubtful; empty where the machine was ours alone.
     """
 
     busy_before: float
     busy_during: float | None = None
     device_busy: str | None = None
+    clock_mhz: tuple[float, float] | None = None
     reasons: tuple[str, ...] = ()
 
     @computed_field

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import computed_field
 
 from ..spec import ModelSpec, Precision, Preprocess
-from .accuracy import Accuracy, Gate, Paired, Parity, ReferenceAccuracy
+from .accuracy import Accuracy, Decision, Gate, Paired, Parity, ReferenceAccuracy
 from .base import Environment, Result
 from .diff import DiffResult
 from .optimization import OptimizationResult
@@ -22,6 +22,8 @@ class TargetResult(Result):
         optimization, profile, layers: what a look inside found; None where the recipe asks for none, or the engine shows none.
         rest_precision: of what int8 leaves; None in another precision.
         calibration: how an int8 target was quantised, in a line; None in another precision.
+        changed: decisions other than the source's, the surest first; the first few of `paired.changed`.
+        mistakes: labelled images taken for another class, the surest first; a few.
     """
 
     engine: str
@@ -33,6 +35,8 @@ class TargetResult(Result):
     accuracy: Accuracy | None
     parity: Parity | None
     paired: Paired | None
+    changed: tuple[Decision, ...] = ()
+    mistakes: tuple[Decision, ...] = ()
     inference: InferResult
     performance: tuple[BenchResult, ...]
     gate: Gate
@@ -76,7 +80,7 @@ class TargetResult(Result):
 class Command(Result):
     """A command line that reproduces one part of the result on its own. `part` is the report's section."""
 
-    part: Literal["model", "accuracy", "performance"]
+    part: Literal["model", "accuracy", "performance", "inside"]
     what: str
     line: str
 

@@ -1,0 +1,158 @@
+"""`python benchmarks/compare_noise.py [--tries 20] [--out FILE]`: how often `compare` is right, on real runs. On an idle machine.
+
+Each try measures a small CSPResNeXt50 three times, each time in processes of its own, as `modelport bench` does: as it is, as
+it is again, and a tenth slower (after each batch it spins for a tenth of what the batch took). The first two have to be "no
+change beyond noise", the first and the third "slower". A drop of accuracy is planted into real decisions on the digits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from models import Configuration, Models
+
+from modelport.engines.base import Session
+from modelport.history.choices import Choices
+from modelport.history.compare import CompareOptions, compare_loaded
+from modelport.history.loading import Loaded, load_path
+from modelport.history.record import of_bench
+from modelport.host import environment
+from modelport.measure.bench import bench
+from modelport.results import BenchResult, Hygiene
+from modelport.spec import Precision
+
+QUIET = Hygiene(busy_before=0.0)
+STARTED = "2026-01-01T00:00:00+00:00"  # it plays no part
+POINTS = 2.0
+
+
+def child(model: Path, rounds: int, slower: float) -> None:
+    """Measure in this process, and print the result."""
+    original = Session.infer
+
+    def infer(self: Session, batch: np.ndarray) -> np.ndarray:
+        begin = perf_counter()
+        scores = original(self, batch)
+        until = perf_counter() + slower * (perf_counter() - begin)
+        while perf_counter() < until:
+            pass
+        return scores
+
+    if slower:
+        Session.infer = infer  # type: ignore[method-assign]
+    print(bench(model, rounds=rounds).model_dump_json())
+
+
+def measured(models: Sequence[Path], rounds: int, slower: float) -> list[BenchResult]:
+    """One run: each model in a process of its own."""
+    found = []
+    for model in models:
+        line = [sys.executable, __file__, "--child", str(model), "--rounds", str(rounds), "--slower", str(slower)]
+        done = subprocess.run(line, capture_output=True, text=True, check=True)
+        found.append(BenchResult.parse(json.loads(done.stdout), "a child's reply"))
+    return found
+
+
+def verdict(before: list[BenchResult], after: list[BenchResult], *, looked: bool) -> str:
+    """What `compare` says of two runs; where nobody `looked`, as if the machine had been idle."""
+    sides = []
+    for side in (before, after):
+        benches = side if looked else [result.model_copy(update={"hygiene": QUIET}) for result in side]
+        sides.append(Loaded(label="run", entry=of_bench(benches, None, STARTED)[0]))
+    found = {change.verdict for change in compare_loaded(*sides, CompareOptions()).speed}
+    return next(word for word in ("slower", "faster", "doubtful", "cannot tell", "no change") if word in found)
+
+
+def between(runs: Sequence[list[BenchResult]]) -> list[float]:
+    """Standard deviation from run to run of each model's median latency, from neighbours' differences."""
+    logs = np.log([[np.median(result.latencies_s) for result in run] for run in runs])
+    return [float(value) for value in np.sqrt((np.diff(logs, axis=0) ** 2).mean(axis=0) / 2)]
+
+
+def drops_found(job: Path, tries: int) -> tuple[int, int]:
+    """Of drops of two points, planted into one target's real decisions: how many are found; and of how many images."""
+    real = load_path(job)
+    result = real.entry.run
+    assert result is not None
+    first, *others = result.targets
+    choices, accuracy, found = real.choices[first.name], first.accuracy, 0
+    assert accuracy is not None
+    right = np.flatnonzero(choices.first == choices.labels)
+    lost = math.ceil(POINTS / 100 * len(choices.first))
+    for seed in range(tries):
+        decided = choices.first.copy()
+        decided[np.random.default_rng(seed).choice(right, lost, replace=False)] = -1
+        fewer = accuracy.model_copy(update={"hits": (accuracy.hits[0] - lost, *accuracy.hits[1:])})
+        targets = (first.model_copy(update={"accuracy": fewer}), *others)
+        entry = real.entry.model_copy(update={"run": result.model_copy(update={"targets": targets})})
+        planted = real.choices | {first.name: Choices(choices.images, decided, choices.labels)}
+        changes = compare_loaded(real, Loaded(label="planted", entry=entry, choices=planted), CompareOptions()).accuracy
+        found += [change.verdict for change in changes] == ["lower"] + ["no change"] * len(others)
+    return found, len(choices.first)
+
+
+def main() -> None:
+    """Measure, print, save."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tries", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--batches", default="1,8")
+    parser.add_argument("--job", type=Path, default=Path(".demo/run"), help="of `make demo`, for the drop of accuracy")
+    parser.add_argument("--out", type=Path, default=Path(".demo/compare_noise.json"))
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--slower", type=float, default=0.1, help="what is planted, as a fraction")
+    options = parser.parse_args()
+    if options.child is not None:
+        child(options.child, options.rounds, options.slower)
+        return
+    with tempfile.TemporaryDirectory(prefix="modelport-noise-") as temporary:
+        made = Models(Path(temporary), size=64, calibration=2)
+        wanted = Configuration("openvino", Precision.F32)
+        models = [made.compiled(wanted, int(size)).path for size in options.batches.split(",")]
+        runs = [
+            [measured(models, options.rounds, slower) for slower in (0.0, 0.0, options.slower)]
+            for _ in range(options.tries)
+        ]
+    counts = {
+        f"{what}{'' if looked else ', had nobody looked whether the machine was busy'}": Counter(
+            verdict(run[0], run[place], looked=looked) for run in runs
+        )
+        for what, place in (("same model", 1), (f"{options.slower:.0%} slower", 2))
+        for looked in (True, False)
+    }
+    for what, found in counts.items():
+        print(
+            f"{what}: " + ", ".join(f"{word} {count}" for word, count in found.most_common()) + f" of {options.tries}"
+        )
+    spread = between([run for tried in runs for run in tried[:2]])
+    print("standard deviation from run to run: " + ", ".join(f"{value:.1%}" for value in spread))
+    busy = sum(result.hygiene is not None and result.hygiene.busy for tried in runs for run in tried for result in run)
+    print(f"measurements on a busy machine: {busy} of {len(runs) * 3 * len(models)}")
+    if (options.job / "run.json").is_file():
+        found, images = drops_found(options.job, options.tries)
+        print(
+            f"a drop of {POINTS:g} points in one target's {images} real decisions: found in {found} of {options.tries} tries"
+        )
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    document = {
+        "environment": environment().jsonable(),
+        "counts": counts,
+        "between": spread,
+        "busy": busy,
+        "latencies_s": [[[result.latencies_s for result in run] for run in tried] for tried in runs],
+    }
+    options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Did the speed change beyond noise? A test of two runs' rounds.
+
+What makes rounds differ has two parts. Within a run they are autocorrelated and heavy-tailed: so medians are compared, not
+means, and their uncertainty comes from the medians of blocks of neighbouring rounds, which keep the correlation inside. From
+run to run the whole process is faster or slower (where its memory lies, what the machine did at the time), which no number of
+rounds in one process shows: so a variance between runs is added, learnt from earlier runs in the history, or assumed.
+
+    log(after ÷ before) ± t · √(s²_A + s²_B + σ²/k_A + σ²/k_B)
+
+s² are the variances of the two medians, k the number of processes that measured each, σ the standard deviation from run to
+run, and t Student's quantile with Welch and Satterthwaite's degrees of freedom. All comparisons share 1 % of false alarms
+(Bonferroni), so that two runs of one model say "no change" 19 times of 20 even where the assumptions hold badly. And a change
+has to be seen in the rounds themselves: their middle halves must not overlap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import FormatError
+from ..results.comparison import SpeedChange, SpeedVerdict
+from ..results.history import Speed
+
+FALSE_ALARMS = 0.01  # of a whole comparison
+ASSUMED = 0.015  # standard deviation of a median latency from run to run, where nothing was learnt
+LEAST_NOISE = 0.005  # however quiet the history says that the machine is
+LEAST_ROUNDS = 5
+_ASSUMED_WEIGHT = 8.0  # how many differences between runs the assumption is worth
+_MEDIAN_EFFICIENCY = 0.37  # of a standard deviation that is estimated from a median of absolute values
+_BLOCKS = (
+    20,
+    10,
+    5,
+)  # the largest of the three estimates counts: each is too small where correlation reaches beyond its blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Standard deviation of a median latency from run to run, as a fraction, and how sure it is.
+
+    Attributes:
+        deviation: of the logarithm.
+        freedom: degrees of freedom of it.
+        runs: how many earlier runs it was learnt from; 0 where it is assumed.
+    """
+
+    deviation: float = ASSUMED
+    freedom: float = 30.0
+    runs: int = 0
+
+
+def learnt_noise(medians: Sequence[float]) -> Noise:
+    """From earlier runs' median latencies, oldest first, and the assumption, weighted by what each is worth.
+
+    Differences of neighbours are taken, so that a model or machine that became faster once counts as one difference; and the
+    median of their sizes, so that it hardly counts.
+    """
+    logs = np.log(np.asarray(medians, dtype=np.float64))
+    steps = np.abs(np.diff(logs))
+    if len(steps) < 3:
+        return Noise()
+    seen = float(np.median(steps)) / 0.6745 / math.sqrt(2)
+    weight = _MEDIAN_EFFICIENCY * len(steps)
+    variance = (_ASSUMED_WEIGHT * ASSUMED**2 + weight * seen**2) / (_ASSUMED_WEIGHT + weight)
+    return Noise(max(LEAST_NOISE, math.sqrt(variance)), _ASSUMED_WEIGHT + weight, len(logs))
+
+
+def median_variance(rounds: Sequence[float]) -> tuple[float, int]:
+    """Variance of the logarithm of the rounds' median, and its degrees of freedom; at least five rounds.
+
+    The variance of the medians of k blocks of neighbours, ÷ k: batch means (Law & Kelton), of medians.
+    """
+    logs = np.log(np.asarray(rounds, dtype=np.float64))
+    found = []
+    for blocks in _BLOCKS:
+        if len(logs) >= 3 * blocks or blocks == _BLOCKS[-1]:
+            medians = [float(np.median(block)) for block in np.array_split(logs, min(blocks, len(logs)))]
+            found.append((float(np.var(medians, ddof=1)) / len(medians), len(medians) - 1))
+    return max(found)
+
+
+def compare_speed(before: Speed, after: Speed, noise: Noise, comparisons: int) -> SpeedChange | None:
+    """Hold one configuration's rounds of two runs against each other.
+
+    Args:
+        before, after: the same configuration.
+        noise: from run to run.
+        comparisons: how many are made together.
+
+    Returns:
+        None where one of them has no rounds.
+
+    Raises:
+        FormatError: a round took no time, or less.
+    """
+    from scipy.stats import t
+
+    if before.median_s is None or after.median_s is None:
+        return None
+    for value in (value for speed in (before, after) for rounds in speed.rounds_s for value in rounds):
+        if not 0 < value < math.inf:
+            raise FormatError(
+                f"{after.configuration}: holds a latency of {value:g} s, which nothing has; was the file edited?"
+            )
+    logarithm = math.log(after.median_s / before.median_s)
+    parts = [_part(speed, noise) for speed in (before, after)]
+    variance = sum(value for terms in parts for value, _ in terms)
+    freedom = variance**2 / sum(value**2 / degrees for terms in parts for value, degrees in terms)
+    reach = float(t.ppf(1 - FALSE_ALARMS / comparisons / 2, freedom)) * math.sqrt(variance)
+    low, high = math.expm1(logarithm - reach), math.expm1(logarithm + reach)
+    overlap = _overlap(before, after)
+    verdict, reason = _judge(before, after, (low, high), overlap)
+    return SpeedChange(
+        configuration=after.configuration,
+        before_ms=before.median_s * 1e3,
+        after_ms=after.median_s * 1e3,
+        slowdown=math.expm1(logarithm),
+        low=low,
+        high=high,
+        noise=noise.deviation,
+        noise_runs=noise.runs,
+        overlap=overlap,
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def _part(speed: Speed, noise: Noise) -> list[tuple[float, float]]:
+    """What one run adds to the variance, each term with its degrees of freedom."""
+    processes = len(speed.rounds_s)
+    terms = [(noise.deviation**2 / processes, noise.freedom)]
+    for rounds in speed.rounds_s:
+        if len(rounds) >= LEAST_ROUNDS:
+            variance, freedom = median_variance(rounds)
+            if variance:
+                terms.append((variance / processes**2, freedom))
+    return terms
+
+
+def _overlap(before: Speed, after: Speed) -> bool:
+    """Whether the middle halves of the rounds have anything in common."""
+    (low_a, high_a), (low_b, high_b) = (
+        np.percentile([value for rounds in speed.rounds_s for value in rounds], [25, 75]) for speed in (before, after)
+    )
+    return bool(low_a <= high_b and low_b <= high_a)
+
+
+def _judge(before: Speed, after: Speed, interval: tuple[float, float], overlap: bool) -> tuple[SpeedVerdict, str]:
+    low, high = interval
+    doubts = [f"{when} {speed.doubtful}" for when, speed in (("before:", before), ("after:", after)) if speed.doubtful]
+    if doubts:
+        return "doubtful", f"the machine was not ours alone ({'; '.join(doubts)}): measure again"
+    fewest = min(len(rounds) for speed in (before, after) for rounds in speed.rounds_s)
+    processes = min(len(speed.rounds_s) for speed in (before, after))
+    if fewest < LEAST_ROUNDS and processes < 2:
+        return "cannot tell", f"{fewest} rounds are too few: measure at least {LEAST_ROUNDS}"
+    if low <= 0 <= high:
+        return "no change", "its interval holds 0"
+    if overlap:
+        return "no change", "the middle halves of the rounds overlap"
+    return (
+        "slower" if low > 0 else "faster"
+    ), "its interval does not hold 0, and the middle halves of the rounds are apart"
