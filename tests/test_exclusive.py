@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -53,6 +54,12 @@ IDLE_NPU_INFO = "\n".join(NPU_INFO.replace("87  ", "0   ").splitlines()[:-3]) + 
     "\n| No running processes found in NPU 0                                                    |\n"
 )
 NVIDIA = """case "$1" in --query-gpu*) printf '0, 3\\n1, 85\\n';; *) printf "4194999, /opt/train, v2/python\\n$PPID, us\\n";; esac"""
+
+
+class Clock(NamedTuple):
+    """What psutil answers, as far as it is read."""
+
+    current: float
 
 
 @pytest.fixture
@@ -304,3 +311,24 @@ def test_the_command_warns_and_marks_its_table(compiled, tool):
     assert "modelport: warning: bench null f32 batch 1: the machine was busy: " in shown.stderr
     assert "Batch 1: the machine was busy: " in shown.stdout
     assert "NPU 2 chip 1 was 87 % busy" in shown.stdout
+
+
+def test_the_clock_is_read_at_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = iter([2600.0, 1900.0])
+    monkeypatch.setattr(psutil, "cpu_freq", lambda: Clock(next(clocks)))
+    with watch() as watched:
+        pass
+    assert watched.hygiene.clock_mhz == (2600.0, 1900.0)
+
+
+@pytest.mark.parametrize("answer", [None, NotImplementedError("cannot find file"), Clock(0.0)])
+def test_a_system_that_tells_no_clock_is_no_error(monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
+    def cpu_freq() -> object:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(psutil, "cpu_freq", cpu_freq)
+    with watch() as watched:
+        pass
+    assert watched.hygiene.clock_mhz is None

@@ -76,5 +76,5 @@ def harmed(demo: RunResult) -> RunResult:
     paired = first.paired.model_copy(update={"changed": 20})
     update = {"inference": bad, "changed": changed, "mistakes": mistakes, "paired": paired}
     also = second.model_copy(update={"mistakes": mistakes[:1]})
-    targets = (first.model_copy(update=update), also, *others)
+    targets = (first.model_copy(update=update), also, *(each.model_copy(update={"mistakes": ()}) for each in others))
     return demo.model_copy(update={"name": HOSTILE, "source_name": HOSTILE, "warnings": (HOSTILE,), "targets": targets})

@@ -84,13 +84,13 @@ def test_the_summary_counts_disturbed_measurements():
     def notes(*targets: TargetResult) -> list[str]:
         return [note for note in rows.summary(make_run(*targets)).notes if "busy" in note]
 
-    assert notes(target(100.0, 100.0, bench=BUSY, run=BUSY)) == [
-        "openvino-bf16: the machine was busy in 2 of 3 measurements, so its speeds are doubtful "
-        f"(first: pure inference, batch 4: {BUSY.text})."
+    assert notes(target(100.0, 100.0, bench=BUSY, run=BUSY), target(100.0, 100.0)) == [
+        "The machine was busy in 2 of 6 measurements, so the speeds are doubtful "
+        f"(first: openvino-bf16, pure inference, batch 4: {BUSY.text})."
     ]
     assert notes(target(100.0, 100.0, run=BUSY)) == [
-        "openvino-bf16: the machine was busy in 1 of 3 measurements, so its speeds are doubtful "
-        f"(first: the real-data run: {BUSY.text})."
+        "The machine was busy in 1 of 3 measurements, so the speeds are doubtful "
+        f"(first: openvino-bf16, real-data run: {BUSY.text})."
     ]
     assert notes(target(100.0, 100.0, bench=IDLE, run=IDLE), target(100.0, 100.0)) == []
 
@@ -100,5 +100,5 @@ def test_the_reports_carry_the_notes():
 
     for text in (render_markdown(result), render_html(result)):
         assert "the real-data figure counts" in text
-        assert "the machine was busy in 1 of 3 measurements" in text
+        assert "The machine was busy in 1 of 3 measurements" in text
     assert "Batch 4: the machine was busy" in render_html(result)

@@ -10,6 +10,7 @@ from test_results import make_accuracy, make_bench, make_gate, make_inference, m
 from modelport.report import contact_sheet, front, rows, run_charts
 from modelport.report.answers import answers, headline
 from modelport.report.charts import plain, script_json
+from modelport.report.html import render_html
 from modelport.results import (
     ClassAccuracy,
     Confusion,
@@ -92,7 +93,7 @@ def test_without_labels_the_front_is_of_unchanged_decisions_and_without_benchmar
     assert (first.speed_name, first.speed) == ("from file to TopN", 20.0)
     alone = [each.model_copy(update={"paired": None}) for each in unlabelled]
     assert front.points(make_run(*alone)) == []
-    assert run_charts.tradeoff(make_run(*alone), []) is None
+    assert run_charts.tradeoff([]) is None
 
 
 def with_mistakes(*mistakes: tuple[Decision, ...]) -> RunResult:
@@ -161,9 +162,12 @@ def test_batch_sizes_stand_side_by_side_though_targets_have_others():
 
     assert table is not None
     assert table.rows == [
-        ("4", "200.0", "200–200", "20.00", "—", "—", "—"),
-        ("8", "—", "—", "—", "200.0", "200–200", "40.00"),
+        ("4", "200.0 (200–200)", "—"),
+        ("8", "—", "200.0 (200–200)"),
     ]
+    latencies = rows.latencies(make_run(one, two))
+    assert latencies is not None
+    assert latencies.rows == [("4", "20.00 / 20.00", "—"), ("8", "—", "40.00 / 40.00")]
     assert rows.by_batch(make_run(make_target_result(True))) is None
 
 
@@ -232,3 +236,35 @@ def test_gates_may_be_asked_for_failures_only():
 
     assert [row[1] for row in rows.gates(result).rows] == ["check 0", "check 1"]
     assert [row[1] for row in rows.gates(result, failed=True).rows] == ["check 1"]
+
+
+def test_a_run_with_nothing_to_hold_it_against_is_neither_passed_nor_failed():
+    bare = make_target_result().model_copy(
+        update={"accuracy": None, "parity": None, "paired": None, "gate": Gate(tolerance_points=1.0, checks=())}
+    )
+    page = render_html(make_run(bare).model_copy(update={"source_name": None, "source_accuracy": None, "commands": ()}))
+
+    assert rows.outcome(make_run(bare)) == "no verdict"
+    assert "<title>tiny: no verdict – modelport</title>" in page
+    assert '<p class="verdict " role="status">' in page
+    assert "NO VERDICT: nothing to hold the targets against" in page
+    for absent in ("chart-accuracy", "chart-throughput", "chart-tradeoff", 'id="images"', 'id="inside"'):
+        assert absent not in page.split("<body>")[1].split('id="plotly"')[0]
+
+
+def test_targets_that_failed_are_named():
+    assert rows.verdict(make_run(FAST, target(1, 1, passed=False), target(2, 1, passed=False, precision="int8"))) == (
+        "FAILED: openvino-bf16, openvino-int8 did not pass their gates"
+    )
+
+
+def test_more_classes_than_a_matrix_holds_are_told_by_the_worst():
+    worst = (ClassAccuracy(label=917, images=50, top1=3, top5=20),)
+    many = make_accuracy(
+        classes=1000, worst_classes=worst, most_confused=(Confusion(label=917, predicted=4, images=30),)
+    )
+    page = render_html(make_run(FAST.model_copy(update={"accuracy": many})))
+
+    assert "chart-confusion" not in page
+    assert "openvino-bf16: worst classes" in page
+    assert "917" in page

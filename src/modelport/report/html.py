@@ -19,6 +19,7 @@ def render_html(result: RunResult, pictures: Pictures | None = None) -> str:
         rows=rows,
         inside=inside,
         answers=answers(result),
+        outcome=rows.outcome(result),
         # The reader's own target first: what is shown of each opens with it.
         targets=[chosen, *(target for target in result.targets if target is not chosen)],
         charts=run_charts,

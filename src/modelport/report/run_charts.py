@@ -38,10 +38,10 @@ def accuracy(result: RunResult) -> Chart | None:
     if result.recorded:
         label = {"annotation_text": f"recorded {result.recorded.top1:g} %", "annotation_position": "bottom right"}
         figure.add_vline(x=result.recorded.top1, line={"color": RED, "dash": "dash"}, **label)
-    figure.update_xaxes(title="top-1, %", ticksuffix=" %")
+    figure.update_xaxes(title="top-1, %", tickangle=0, nticks=6)
     figure.update_yaxes(automargin=True, range=[-0.5, len(found) - 0.2])
     text = "Top-1 accuracy of the source and of each target with its 95 % interval"
-    return draw(figure, "accuracy", text, showlegend=False, height=110 + 2 * _ROW * len(found))
+    return draw(figure, "accuracy", text, showlegend=False, height=110 + 50 * len(found))
 
 
 def throughput(result: RunResult) -> Chart | None:
@@ -96,8 +96,8 @@ def latency(result: RunResult) -> Chart | None:
     return draw(figure, "latency", text, y_title="ms per batch, logarithmic")
 
 
-def tradeoff(result: RunResult, points: list[Point]) -> Chart | None:
-    """Speed against accuracy: a point per target, the front as a line."""
+def tradeoff(points: list[Point]) -> Chart | None:
+    """Speed against accuracy: a point per target, filled and named on the front, and the front as a line."""
     from plotly import graph_objects as go
 
     if len(points) < 2:
@@ -105,28 +105,37 @@ def tradeoff(result: RunResult, points: list[Point]) -> Chart | None:
     figure = go.Figure()
     front = sorted((point for point in points if point.on_front), key=lambda point: point.speed)
     figure.add_scatter(
-        name="Pareto front", x=[point.speed for point in front], y=[point.quality * 100 for point in front],
-        mode="lines", line={"color": GREY, "dash": "dot", "shape": "vh"}, hoverinfo="skip",
-    )  # fmt: skip
-    for title, color, mine in (
-        ("on the front", BLUE, front),
-        ("slower and no more accurate than another", GREY, [point for point in points if not point.on_front]),
-    ):
-        if not mine:
-            continue
-        quality = [point.quality * 100 for point in mine]
-        low, high = ([end * 100 for end in ends] for ends in zip(*(point.interval for point in mine), strict=True))
+        name="Pareto front",
+        x=[point.speed for point in front],
+        y=[point.quality * 100 for point in front],
+        mode="lines",
+        line={"color": GREY, "dash": "dot", "shape": "vh"},
+        hoverinfo="skip",
+    )
+    for color, point in zip(series(len(points)), points, strict=True):
+        quality, (low, high) = point.quality * 100, point.interval
         figure.add_scatter(
-            name=title, x=[point.speed for point in mine], y=quality, mode="markers+text",
-            text=[plain(point.name) for point in mine], textposition="top center", cliponaxis=False,
-            marker={"color": color, "size": 12}, error_y=spread(quality, low, high),
-            hovertemplate="%{text}: %{y:.2f} % at %{x:,.1f} img/s<extra></extra>",
-        )  # fmt: skip
-    fastest = max(point.speed for point in points)
-    figure.update_xaxes(title=f"{points[0].speed_name}, images a second", range=[0, 1.18 * fastest])
-    figure.update_yaxes(ticksuffix=" %")
-    text = f"{points[0].quality_name} against {points[0].speed_name} for each target, the Pareto front as a line"
-    return draw(figure, "tradeoff", text, y_title=points[0].quality_name, height=400)
+            name=plain(point.name),
+            x=[point.speed],
+            y=[quality],
+            mode="markers+text",
+            text=[plain(point.name) if point.on_front else ""],
+            textposition="top center",
+            cliponaxis=False,
+            marker={
+                "color": color,
+                "size": 13,
+                "symbol": "circle" if point.on_front else "circle-open",
+                "line": {"width": 2, "color": color},
+            },
+            error_y=spread([quality], [low * 100], [high * 100], color=color),
+            hovertemplate="%{y:.2f} % at %{x:,.1f} img/s<extra>%{fullData.name}</extra>",
+        )
+    fastest, kind = max(point.speed for point in points), points[0]
+    figure.update_xaxes(title="images a second", range=[0, 1.15 * fastest])
+    figure.update_yaxes(ticksuffix=" %", automargin=True)
+    text = f"{kind.quality_name} against {kind.speed_name} for each target, the Pareto front as a line"
+    return draw(figure, "tradeoff", text, y_title=kind.quality_name, height=400)
 
 
 def timeline(stages: tuple[StageStats, ...], limiting: str, name: str) -> Chart:
@@ -153,7 +162,7 @@ def timeline(stages: tuple[StageStats, ...], limiting: str, name: str) -> Chart:
             ],
             hovertemplate="%{x:.2f} s, %{customdata[1]:.0%} of the run, mean of %{customdata[0]} workers<extra>%{fullData.name}</extra>",
         )
-    figure.update_xaxes(title="seconds of the run, mean of the stage's workers", range=[0, stages[0].wall_s or None])
+    figure.update_xaxes(title="seconds", range=[0, stages[0].wall_s or None])
     figure.update_yaxes(categoryorder="array", categoryarray=places[::-1], automargin=True)
     text = f"Bars of each stage's working and waiting time from the start of the run to its end; {limiting} limits it"
     return draw(figure, name, text, barmode="stack", bargap=0.35, height=130 + _ROW * len(stages))
@@ -171,14 +180,17 @@ def confusion(accuracy: Accuracy, name: str) -> Chart | None:
     figure = go.Figure()
     for where, color in ((right, BLUE), (~right & (counts > 0), RED)):
         shown = np.where(where, share, np.nan)
-        labels = np.where(where, counts, 0).astype(int)
+        labels = [
+            [f"{int(count):,}" if here else "" for count, here in zip(*pair, strict=True)]
+            for pair in zip(counts, where, strict=True)
+        ]
         figure.add_heatmap(
             z=[[None if np.isnan(value) else float(value) for value in row] for row in shown],
             x=list(range(classes)), y=list(range(classes)), zmin=0,
             zmax=1 if color == BLUE else max(0.1, float(np.nanmax(shown)) if where.any() else 0.1),
             colorscale=[[0, PAPER], [1, color]], showscale=False, xgap=1, ygap=1,
-            customdata=labels.tolist(), texttemplate="%{customdata}" if classes <= _LABELLED else None,
-            hovertemplate="class %{y} taken for %{x}: %{customdata} images, %{z:.1%}<extra></extra>",
+            text=labels, texttemplate="%{text}" if classes <= _LABELLED else None, hoverongaps=False,
+            hovertemplate="class %{y} taken for %{x}: %{text} images, %{z:.1%}<extra></extra>",
         )  # fmt: skip
     ticks = {"dtick": 1} if classes <= _LABELLED else {}
     figure.update_xaxes(title="taken for", side="bottom", showgrid=False, zeroline=False, constrain="domain", **ticks)

@@ -2,8 +2,8 @@
 
 from .correctness import accuracy, bad_images, confused, denominator, gates, matrix, paired, worst_classes
 from .machine import environment, hygiene, preprocessing
-from .overview import gate_word, summary, verdict
-from .speed import bench_table, by_batch, devices_table, performance, stages, three_speeds
+from .overview import disturbed, outcome, summary, verdict
+from .speed import bench_table, by_batch, devices_table, latencies, performance, stages, three_speeds
 from .table import Table, percent
 
 __all__ = [
@@ -15,11 +15,13 @@ __all__ = [
     "confused",
     "denominator",
     "devices_table",
+    "disturbed",
     "environment",
-    "gate_word",
     "gates",
     "hygiene",
+    "latencies",
     "matrix",
+    "outcome",
     "paired",
     "percent",
     "performance",

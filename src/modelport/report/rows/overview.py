@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from ...results import Accuracy, Gate, RunResult, TargetResult
 from .correctness import denominator
 from .table import Table, percent
 
 
+def outcome(result: RunResult) -> Literal["passed", "FAILED", "no verdict"]:
+    """The outcome in a word or two."""
+    if not result.passed:
+        return "FAILED"
+    return "passed" if any(target.gate.checks for target in result.targets) else "no verdict"
+
+
 def verdict(result: RunResult) -> str:
     """The outcome in one sentence."""
-    failed = [target.name for target in result.targets if not target.gate.passed]
-    if failed:
-        return f"FAILED: {', '.join(failed)} did not pass its gate"
-    if not any(target.gate.checks for target in result.targets):
+    if outcome(result) == "FAILED":
+        failed = [target.name for target in result.targets if not target.gate.passed]
+        return f"FAILED: {', '.join(failed)} did not pass {'its gate' if len(failed) == 1 else 'their gates'}"
+    if outcome(result) == "no verdict":
         return "NO VERDICT: nothing to hold the targets against (no labels, no source run, no recorded accuracy)"
     kept = f"all {len(result.targets)} targets" if len(result.targets) > 1 else result.targets[0].name
     return f"PASSED: {kept} kept what the source can do"
@@ -48,7 +57,7 @@ def summary(result: RunResult) -> Table:
                 f"{target.parity.relative_error:.1e}" if target.parity else "—",
                 f"{best.throughput:,.1f} at batch {best.batch_size}" if best else "—",
                 f"{target.inference.e2e.throughput:,.1f}",
-                gate_word(target.gate),
+                _gate_word(target.gate),
             )
         )
     return Table("Summary", columns, rows, frozenset(range(2, 8)), _summary_notes(result))
@@ -67,7 +76,7 @@ def _summary_notes(result: RunResult) -> list[str]:
         notes.append("Relative error: largest score difference from the source, as a share of its largest score.")
     notes += [f"{target.name}: quantised by {target.calibration}." for target in result.targets if target.calibration]
     notes += [_fast(target) for target in result.targets if target.inference.fast_check]
-    return notes + [note for target in result.targets for note in _disturbed(target)]
+    return notes + disturbed(result)
 
 
 def _fast(target: TargetResult) -> str:
@@ -79,20 +88,24 @@ def _fast(target: TargetResult) -> str:
     )
 
 
-def _disturbed(target: TargetResult) -> list[str]:
-    """A note where any of a target's measurements was disturbed."""
-    measured = [(f"pure inference, batch {bench.batch_size}", bench.hygiene) for bench in target.performance]
-    measured.append(("the real-data run", target.inference.hygiene))
+def disturbed(result: RunResult, *, example: bool = True) -> list[str]:
+    """One note where any measurement was disturbed, with the first of them unless `example` is off."""
+    measured = [
+        (f"{target.name}, {what}", hygiene)
+        for target in result.targets
+        for what, hygiene in (
+            *((f"pure inference, batch {bench.batch_size}", bench.hygiene) for bench in target.performance),
+            ("real-data run", target.inference.hygiene),
+        )
+    ]
     busy = [f"{what}: {hygiene.text}" for what, hygiene in measured if hygiene is not None and hygiene.busy]
     if not busy:
         return []
-    return [
-        f"{target.name}: the machine was busy in {len(busy)} of {len(measured)} measurements, so its speeds are doubtful "
-        f"(first: {busy[0]})."
-    ]
+    first = f" (first: {busy[0]})" if example else ""
+    return [f"The machine was busy in {len(busy)} of {len(measured)} measurements, so the speeds are doubtful{first}."]
 
 
-def gate_word(gate: Gate) -> str:
+def _gate_word(gate: Gate) -> str:
     """The gate in a word."""
     return ("passed" if gate.passed else "FAILED") if gate.checks else "no checks"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ...results import BenchResult, Hygiene, InferResult, RunResult, TargetResult
 from .table import Table
@@ -36,24 +36,36 @@ def bench_table(results: Iterable[BenchResult], title: str) -> Table:
 
 
 def by_batch(result: RunResult) -> Table | None:
-    """Pure inference of all targets side by side: images a second with their spread, and latency, a row per batch size."""
-    timed = [target for target in result.targets if target.performance]
-    sizes = sorted({bench.batch_size for target in timed for bench in target.performance})
-    if not sizes:
+    """Pure inference of all targets side by side: images a second with their spread."""
+    return _side_by_side(result, "Images a second (10–90 % of rounds)", _throughput)
+
+
+def latencies(result: RunResult) -> Table | None:
+    """Latency of a batch of all targets side by side."""
+    return _side_by_side(result, "Milliseconds per batch: p50 / p99", _latency)
+
+
+def _side_by_side(result: RunResult, title: str, cell: Callable[[BenchResult], str]) -> Table | None:
+    timed = [
+        {bench.batch_size: bench for bench in target.performance} for target in result.targets if target.performance
+    ]
+    if not timed:
         return None
-    rows = []
-    for size in sizes:
-        found = [next((b for b in target.performance if b.batch_size == size), None) for target in timed]
-        rows.append((str(size), *(cell for bench in found for cell in _batch_cells(bench))))
-    columns = ("batch", *(head for target in timed for head in (f"{target.name}, img/s", "10–90 %", "p50 ms")))
-    return Table("Images a second by batch size", columns, rows, frozenset(range(len(columns))))
+    rows = [
+        (str(size), *(cell(found[size]) if size in found else "—" for found in timed))
+        for size in sorted({size for found in timed for size in found})
+    ]
+    columns = ("batch", *(target.name for target in result.targets if target.performance))
+    return Table(title, columns, rows, frozenset(range(len(columns))))
 
 
-def _batch_cells(bench: BenchResult | None) -> tuple[str, str, str]:
-    if bench is None:
-        return "—", "—", "—"
+def _throughput(bench: BenchResult) -> str:
     low, high = bench.throughput_spread
-    return f"{bench.throughput:,.1f}", f"{low:,.0f}–{high:,.0f}", f"{bench.latency_ms.p50:,.2f}"
+    return f"{bench.throughput:,.1f} ({low:,.0f}–{high:,.0f})"
+
+
+def _latency(bench: BenchResult) -> str:
+    return f"{bench.latency_ms.p50:,.2f} / {bench.latency_ms.p99:,.2f}"
 
 
 def three_speeds(result: RunResult) -> Table:

@@ -24,6 +24,8 @@
     const figure = dark.matches && !printing ? recolored(source) : structuredClone(source);
     if (printing) Object.assign(figure.layout, {width: PRINT_WIDTH, autosize: false});
     window.Plotly.newPlot(plot, figure.data, figure.layout, CONFIG);
+    // Its description and its table are for those who do not see it; loose numbers from the axes are not.
+    for (const picture of plot.querySelectorAll(".svg-container > svg")) picture.setAttribute("aria-hidden", "true");
   }
 
   const drawAll = (printing) => plots.forEach((plot) => draw(plot, printing));
