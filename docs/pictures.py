@@ -36,7 +36,7 @@ PICTURES = {  # name: the command, and the first words of the table after which 
 
 def run(line: str, folder: Path) -> str:
     """What a command prints to a terminal, its log apart."""
-    environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(COLUMNS)}
+    environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(COLUMNS), "MODELPORT_HISTORY": "off"}
     words = [sys.executable, "-m", *shlex.split(line)]
     return subprocess.run(
         words, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True, encoding="utf-8"

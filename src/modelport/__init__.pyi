@@ -19,6 +19,8 @@ from .errors import ModelportError as ModelportError
 from .errors import OutputError as OutputError
 from .exporter import ExportOptions as ExportOptions
 from .exporter import export as export
+from .history.compare import CompareOptions as CompareOptions
+from .history.compare import compare as compare
 from .inference import infer as infer
 from .job import run as run
 from .measure.bench import bench as bench
@@ -41,6 +43,7 @@ from .quantize import quantize as quantize_onnx
 from .recipe import Recipe as Recipe
 from .results import Accuracy as Accuracy
 from .results import BenchResult as BenchResult
+from .results import Comparison as Comparison
 from .results import DiffResult as DiffResult
 from .results import InferResult as InferResult
 from .results import OptimizationResult as OptimizationResult
@@ -57,6 +60,8 @@ __all__ = [
     "Accuracy",
     "BenchResult",
     "CheckpointError",
+    "CompareOptions",
+    "Comparison",
     "CompileError",
     "CompileOptions",
     "DataError",
@@ -91,6 +96,7 @@ __all__ = [
     "TuneOptions",
     "TuneResult",
     "bench",
+    "compare",
     "compile",
     "diff",
     "evaluate",
