@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -59,9 +60,12 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
 
 def _spaced(markdown: str) -> str:
-    """The same text with a blank line before each list and table."""
+    """The same text with a blank line before each list and table, and between the items of a list that has blank lines."""
     tokens = MarkdownIt().enable("table").parse(markdown)
     starts = {token.map[0] for token in tokens if token.type in _WANT_SPACE and token.level == 0 and token.map}
+    for item, inside in pairwise(tokens):
+        if item.type == "list_item_open" and item.level == 1 and item.map and not inside.hidden:
+            starts.add(item.map[0])
     return "\n".join(f"\n{line}" if number in starts else line for number, line in enumerate(markdown.split("\n")))
 
 

@@ -25,6 +25,7 @@ PAGES = sorted(
     if "build" not in path.relative_to(ROOT).parts
 )
 _MARKER = re.compile(r"<!-- not run: (\S.*?) -->\s*")
+_INLINE = re.compile(r"(?:^|\$\()(modelport [a-z][^)]*)")
 _ENDS = {"&&", "||", ";", "|", ">", "2>", "&", "#", "do", "then"}
 _WAIT = re.compile(r"^(?:\w+=\S* |\$ |nice -n \d+ |time |if |! )*")
 
@@ -90,6 +91,6 @@ def inline_commands(text: str) -> list[list[str]]:
     found = []
     for token in MarkdownIt().enable("table").parse(text):
         for child in token.children or []:
-            if child.type == "code_inline" and re.match(r"modelport [a-z]", child.content):
-                found.append(shlex.split(child.content)[1:])
+            if child.type == "code_inline" and (code := _INLINE.search(child.content)):
+                found.append(shlex.split(code.group(1))[1:])
     return found
