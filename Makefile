@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo train test bench fuzz soak lint clean
+.PHONY: setup demo train test bench fuzz soak lint docs dist clean
 
 setup: $(STAMP)
 
@@ -39,5 +39,12 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# The pages as a site in build/docs; the variable silences an advertisement in mkdocs-material.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+dist: setup
+	$(BIN)/python -m build --no-isolation
+
 clean:
-	rm -rf .demo .pytest_cache .ruff_cache
+	rm -rf .demo .pytest_cache .ruff_cache build dist

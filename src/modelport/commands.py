@@ -56,7 +56,7 @@ class Commands:
         inference = self._recipe.inference
         isolate = ["--isolate"] if inference.isolate else []
         if inference.batch_timeout:
-            isolate += ["--batch-timeout", inference.batch_timeout]
+            isolate += ["--batch-timeout", f"{inference.batch_timeout:g}"]
         words = ["--images", data.images, *limit, *_session(target), *isolate, *fast, "--scores"]
         self._add("accuracy", f"{target.name}: predictions and stages", "infer", model, *words, "-o", output)
         if data.labels:

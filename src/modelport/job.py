@@ -470,7 +470,7 @@ def _installed(engine: str) -> bool:
         return False
 
 
-def _mismatch(what: str, names: list[str], how: str, other: Path) -> str:
+def _mismatch(what: str, names: list[str], how: str, other: Path | str) -> str:
     return (
         f"{what} {len(names)} {how} in {other} (first: {names[0]}); mend them, or set data.on_label_mismatch to count"
     )

@@ -83,7 +83,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line.strip()
 
 
-def parse_json(text: str, where: str) -> Any:
+def parse_json(text: str | bytes, where: str) -> Any:
     """Plain values of a JSON text; one that is nested too deep, or holds an absurd number, is a FormatError as well."""
     try:
         return json.loads(text)

@@ -25,6 +25,7 @@ from ..telemetry import elsewhere
 from . import machine, problems
 from .disk import measure_disk
 
+_PROGRAM = "probe.pt2"
 _MOST_S = 60.0  # that an engine's compiler may take for a network of two layers
 _OPTIONAL = (  # package, what it serves, extra
     ("nncf", "int8 models for OpenVINO cannot be made", "int8"),
@@ -90,6 +91,7 @@ def _try_engines() -> tuple[EngineCheck, ...]:
         model, quantized = Path(directory) / "probe.onnx", Path(directory) / "probe-int8.onnx"
         _write_probe(model)
         _write_quantized(model, quantized)
+        _write_program(Path(directory))
         tries = [
             pool.submit(_check, name, precision, quantized if precision is Precision.INT8 else model)
             for name in names()
@@ -132,7 +134,8 @@ def _check(name: str, precision: Precision, model: Path) -> EngineCheck:
     try:
         version = load(name).version()
         output = model.parent / f"{name}-{precision}"
-        options = CompileOptions(precision=precision, program=_program(name, model.parent))
+        program = str(model.parent / _PROGRAM) if load(name).from_program else None
+        options = CompileOptions(precision=precision, program=program)
         compiled = compile_model(model, output, engine=name, options=options, preprocess=_PREPROCESS, timeout=_MOST_S)
         with open_model(compiled) as session:
             session.infer(np.zeros(session.input.shape, np.float32))
@@ -144,16 +147,13 @@ def _check(name: str, precision: Precision, model: Path) -> EngineCheck:
     return EngineCheck(engine=name, version=version, precision=precision, executed=executed, problem=problem)
 
 
-def _program(engine: str, folder: Path) -> str | None:
-    """What the probe is in PyTorch, for an engine that compiles that."""
-    if not load(engine).from_program:
-        return None
+def _write_program(folder: Path) -> None:
+    """The probe in PyTorch, for engines that compile that; without PyTorch they say so themselves."""
+    if find_spec("torch") is None:
+        return
     from ..exporter.probes import save_probe
 
-    path = folder / "probe.pt2"
-    if not path.exists():
-        save_probe(path, (1, *_PREPROCESS.input_size))
-    return str(path)
+    save_probe(folder / _PROGRAM, (1, *_PREPROCESS.input_size))
 
 
 _PREPROCESS = Preprocess(input_size=(3, 32, 32))
