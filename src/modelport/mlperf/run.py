@@ -123,7 +123,7 @@ def _session(model: OfflineModel, options: LoadGenOptions) -> SessionOptions:
         alone = model.manifest.batch_size >= 8
     if alone:
         return options.session.with_streams(1)
-    return share_cores(load(model.manifest.engine.name), options.session)
+    return share_cores(load(model.manifest.engine.name), options.session, model)
 
 
 def _warn_of_batches(model: OfflineModel, options: LoadGenOptions) -> None:
