@@ -22,7 +22,7 @@ demo: train
 	$(BIN)/modelport run recipes/digits.yaml --out .demo/run
 
 test: train lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 bench: setup
 	$(BIN)/python benchmarks --out .demo/bench.json

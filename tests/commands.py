@@ -26,7 +26,7 @@ def start(*words: object, cwd: Path | None = None, **environment: str) -> subpro
 def modelport(*words: object, code: int = 0, cwd: Path | None = None, **environment: str) -> str:
     """Run a modelport command to its end, and return what it told on stderr: no traceback."""
     process = start(*words, cwd=cwd, **environment)
-    _, told = process.communicate(timeout=200)
+    _, told = process.communicate(timeout=280)
     assert process.returncode == code, told
     assert "Traceback" not in told
     return told

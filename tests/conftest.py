@@ -13,6 +13,7 @@ import csp
 import models
 import pytest
 from chips import CANN_VERSION, STANDINS, engine_options
+from filelock import FileLock
 from places import CHECKPOINT, ROOT
 
 from modelport import engines
@@ -26,6 +27,18 @@ from modelport.results import ProfileResult, RunResult
 from modelport.spec import Precision
 
 Compile = Callable[..., OfflineModel]
+_LONG = (
+    "test_resume",
+    "test_quantize",
+    "test_ray_infer",
+    "test_readme",
+    "test_ray_faults",
+)  # minutes each, longest first
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long modules first, so that no worker begins one when the others are done."""
+    items.sort(key=lambda item: _LONG.index(item.path.stem) if item.path.stem in _LONG else len(_LONG))
 
 
 @pytest.fixture
@@ -110,9 +123,11 @@ def checkpoint() -> Path:
 
 @pytest.fixture(scope="session")
 def demo_directory(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Output of `modelport run recipes/digits.yaml`, whole, once a session. Not to be written to."""
-    directory = tmp_path_factory.mktemp("demo") / "run"
-    run(ROOT / "recipes" / "digits.yaml", directory, overrides={"performance.rounds": 5, "performance.warmup": 1})
+    """Output of `modelport run recipes/digits.yaml`, whole, once for all workers of a session. Not to be written to."""
+    root = tmp_path_factory.getbasetemp()
+    directory = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "demo"
+    with FileLock(f"{directory}.lock"):  # who comes second finds the stages done
+        run(ROOT / "recipes" / "digits.yaml", directory, overrides={"performance.rounds": 5, "performance.warmup": 1})
     return directory
 
 

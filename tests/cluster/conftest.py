@@ -18,14 +18,14 @@ QUICK_CHECK = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 5
 def cluster() -> Iterator[Any]:
     """A head without cores and two nodes of one core each. Who takes a node away, or adds one, puts it right again."""
     utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed: pip install 'modelport[ray]'")
-    with pytest.MonkeyPatch.context() as patch:
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": QUICK_CHECK}
+    with pytest.MonkeyPatch.context() as patch:  # the nodes keep it; the tests of this process must not
         for name, value in (ENVIRONMENT | {FAULT: SLOW}).items():
             patch.setenv(name, value)
-        head = {"num_cpus": 0, "include_dashboard": False, "_system_config": QUICK_CHECK}
         made = utils.Cluster(initialize_head=True, head_node_args=head)
-        try:
-            for _ in range(2):
-                made.add_node(num_cpus=1)
-            yield made
-        finally:
-            made.shutdown()
+        for _ in range(2):
+            made.add_node(num_cpus=1)
+    try:
+        yield made
+    finally:
+        made.shutdown()

@@ -25,7 +25,7 @@ from modelport.report.search import accuracy_table, front_table, render_tune_htm
 from modelport.results import Configuration, Goal, Measured, SweepSettings, Trial, TuneResult
 
 MODELPORT = Path(sys.executable).with_name("modelport")
-QUICK = SweepSettings(seconds=0.02, warmup=0, trial_timeout_s=30)
+QUICK = SweepSettings(seconds=0.1, warmup=0, trial_timeout_s=30)
 BOTH = SweepSpace(engines=("null", "onnxruntime"), batch_sizes=(2,), repeats=1)
 
 
