@@ -13,10 +13,12 @@ from pathlib import Path
 import models
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from rich.console import Console
 
 from modelport.classification import classify, probabilities
+from modelport.cli import cli
 from modelport.data.decode import Decoder
 from modelport.data.source import Sample
 from modelport.engines.compiler import compile_model
@@ -205,7 +207,9 @@ def test_none_that_could_be_read_is_exit_1_with_the_reasons(named, pictures):
 
 
 def test_standard_input_is_given_once(named):
-    assert b"`-` reads one image from stdin: give it once" in modelport(named.path, "-", "-", code=2).stderr
+    done = CliRunner().invoke(cli, ["classify", str(named.path), "-", "-"])
+    assert done.exit_code == 2
+    assert "`-` reads one image from stdin: give it once" in done.output
 
 
 def test_standard_input_that_is_closed_or_the_keyboard_is_wrong_usage(named):

@@ -258,7 +258,7 @@ def test_check_exits_1_for_errors_only(monkeypatch):
         assert CliRunner().invoke(cli, ["doctor"]).exit_code == 0
 
 
-def test_a_disk_that_cannot_be_measured_is_one_line():
-    done = modelport("--disk", "/nowhere", code=1)
-    assert done.stderr.startswith("modelport: error: /nowhere: its disk cannot be measured")
-    assert done.stdout == ""
+def test_a_disk_that_cannot_be_measured_is_an_error_and_prints_nothing():
+    done = CliRunner().invoke(cli, ["doctor", "--disk", "/nowhere"])
+    assert isinstance(done.exception, OutputError)  # which the entry point tells in a line
+    assert done.output == ""
