@@ -66,6 +66,15 @@ def test_failed_checks_are_shown(demo: RunResult) -> None:
     assert "check 0" not in failed
 
 
+def test_images_that_failed_are_counted(harmed: RunResult) -> None:
+    first = harmed.targets[0]
+    shown = unescape(html(render_markdown(harmed)))
+    assert (
+        f"<li>{first.name}: images that could not be classified: 1 (first: {first.inference.bad_images[0].key}: "
+        in shown
+    )
+
+
 def test_tables_are_tables(demo: RunResult) -> None:
     for written in (render_markdown(demo), render_model_card(demo)):
         lines = [line for line in written.splitlines() if line.startswith("|")]

@@ -22,6 +22,7 @@ def render_markdown(result: RunResult) -> str:
         ),
         table(rows.summary(result)),
         f"**Failed checks**\n\n{table(failed)}" if failed.rows else "",
+        _failures(result),
         titled(rows.three_speeds(result)),
         *(f"> **Note:** {text(warning)}" for warning in result.warnings),
         "Pictures, charts and all tables are in `report.html`, the long text in `model-card.md`, every figure in `run.json`.",
@@ -29,6 +30,15 @@ def render_markdown(result: RunResult) -> str:
         _folded("Commands", commands(result.commands)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _failures(result: RunResult) -> str:
+    lines = [
+        f"{target.name}: images that could not be classified: {len(bad):,} (first: {bad[0].key}: {bad[0].reason})"
+        for target in result.targets
+        if (bad := target.inference.bad_images)
+    ]
+    return "\n".join(f"- {text(line)}" for line in lines)
 
 
 def _inside(result: RunResult) -> list[str]:
