@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from histories import bench_entry, rounds, save_run, steady
 
+from fuzz import documents
 from modelport.errors import FormatError
 from modelport.history.compare import CompareOptions, compare
 from modelport.history.decisions import difference_interval
 from modelport.history.loading import load_path
 from modelport.history.record import of_infer, of_run
 from modelport.history.store import open_history
+from modelport.results import TuneResult
 from modelport.results.comparison import Comparison
 
 ALONE = CompareOptions()
@@ -271,6 +273,13 @@ class TestLoading:
             FormatError, match=r"holds none of run.json, tune.json, sweep.json, infer.json: not a directory that"
         ):
             load_path(tmp_path)
+
+    def test_a_tuning_whose_winner_its_sweep_does_not_know(self, tmp_path: Path) -> None:
+        plain = documents.document(TuneResult)
+        plain["winner"]["batch_size"] = 77
+        (tmp_path / "tune.json").write_text(json.dumps(plain))
+        entry = load_path(tmp_path).entry
+        assert (entry.kind, entry.verdict, entry.speeds) == ("tune", "passed", ())
 
     def test_an_id_without_a_history(self) -> None:
         with pytest.raises(
