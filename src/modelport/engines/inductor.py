@@ -88,7 +88,7 @@ class InductorEngine(Engine):
             dtype=_DTYPES[options.precision],
             pixels=_pixels(spec.preprocess) if options.input_dtype == "uint8" else None,
             tf32=options.tf32,
-            profile=device == "cpu",  # a tenth of a microsecond a kernel; a GPU's kernels are seen without
+            profile=device == "cpu",  # so that a profile needs no second package; a GPU's kernels are seen without
         )
         files = [write_source(graph.path, directory)]
         if options.autotune:
@@ -106,8 +106,12 @@ class InductorEngine(Engine):
             settings=facts.settings | {"tf32": facts.tf32},
         )
 
+    def open(self, model: OfflineModel, options: SessionOptions) -> Session:
+        if options.isolation is None:
+            self._torch()  # in this thread: its profiler works in the one that loaded it
+        return super().open(model, options)
+
     def _open(self, model: OfflineModel, options: SessionOptions) -> Session:
-        self._torch()
         from ..inductor.runner import RunnerOptions, open_runner
 
         path = model.file(_PACKAGE)

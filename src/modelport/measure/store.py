@@ -85,7 +85,7 @@ class ModelStore:
         if not _is_model(path, spec, files.digest(onnx)):
             log.info("compiling %s", configuration.model)
             timeout = self.subject.settings.compile_timeout_s
-            compile_apart(onnx, spec, configuration, path, timeout=timeout, weights=self._weights)
+            compile_apart(onnx, spec, configuration, path, timeout, self._weights)
         return path
 
     def _require_offered(self, configuration: Configuration) -> None:

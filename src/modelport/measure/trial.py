@@ -73,12 +73,11 @@ def run_trial(model: Path, configuration: Configuration, repeat: int, settings: 
     return Trial.parse(known | reply, "a trial's reply")
 
 
-def compile_apart(  # noqa: PLR0913
+def compile_apart(  # noqa: PLR0913, PLR0917
     onnx: Path,
     spec: ModelSpec,
     configuration: Configuration,
     output: Path,
-    *,
     timeout: float,
     weights: TorchWeights | None = None,
 ) -> None:
