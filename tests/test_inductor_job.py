@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from commands import modelport
 from PIL import Image
 
 pytest.importorskip("timm")
@@ -79,3 +80,20 @@ def test_flags_without_weights_say_nothing():
     assert read_weights({"checkpoint": None, "random_weights": False}) is None
     assert read_weights({"checkpoint": None, "random_weights": True}).checkpoint is None
     assert read_weights({"checkpoint": Path("w.pth"), "random_weights": False}).checkpoint == Path("w.pth")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--engine", "null", "--random-weights"], 2, "--checkpoint and --random-weights are for inductor; null compiles the ONNX file"),
+        (["--engine", "inductor", "--checkpoint", "w.pth", "--random-weights"], 2, "give either --checkpoint FILE or --random-weights"),
+        (["--engine", "null", "--device", "cuda"], 1, "does not compile for device 'cuda'"),
+        (["--engine", "inductor"], 1, "pass --checkpoint FILE, the weights that it was exported from (or --random-weights)"),
+        (["--engine", "inductor", "--checkpoint", "w.pth"], 1, "w.pth: no such checkpoint file"),
+    ],
+)  # fmt: skip
+def test_flags_of_compile_that_do_not_fit_are_refused(tiny_onnx, tmp_path, require_engine, words, code, message):
+    require_engine("inductor")
+
+    assert message in modelport("compile", tiny_onnx, *words, "-o", tmp_path / "out", code=code)
+    assert list(tmp_path.iterdir()) == []

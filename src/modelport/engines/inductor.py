@@ -88,7 +88,7 @@ class InductorEngine(Engine):
             dtype=_DTYPES[options.precision],
             pixels=_pixels(spec.preprocess) if options.input_dtype == "uint8" else None,
             tf32=options.tf32,
-            profile=device == "cpu",  # a tenth of a microsecond a kernel; a GPU's kernels are seen without
+            profile=device == "cpu",  # so that a profile needs no second package; a GPU's kernels are seen without
         )
         files = [write_source(graph.path, directory)]
         if options.autotune:

@@ -81,16 +81,18 @@ def _same_network(weights: TorchWeights, spec: ModelSpec, onnx: Path) -> Any:
             f"{onnx}: was exported from a checkpoint (sha256 {told[:12]}…) and not with random weights; pass --checkpoint FILE"
         )
     if weights.checkpoint is not None:
-        found = files.digest(weights.checkpoint) if weights.checkpoint.is_file() else None
-        if found is not None and told is None:
+        if not weights.checkpoint.is_file():
+            raise CheckpointError(f"{weights.checkpoint}: no such checkpoint file")
+        found = files.digest(weights.checkpoint)
+        if told is None:
             raise CheckpointError(
                 f"{onnx}: does not say which checkpoint it was exported from, so nothing proves that it is {weights.checkpoint}; "
                 "export it with `modelport export`, or pass --random-weights where it has such"
             )
-        if found is not None and found != told:
+        if found != told:
             raise CheckpointError(
                 f"{weights.checkpoint}: is not what {onnx} was exported from (sha256 {found[:12]}…, the ONNX file says "
-                f"{(told or '')[:12]}…); give that checkpoint, or export this one"
+                f"{told[:12]}…); give that checkpoint, or export this one"
             )
     options = ExportOptions(
         arch=spec.arch, checkpoint=weights.checkpoint, num_classes=spec.num_classes, preprocess=spec.preprocess

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 import statistics
@@ -62,7 +61,7 @@ def fastest_package(
         for number, candidate in enumerate(candidates(options)):
             place = Path(folder) / f"{number}.pt2"
             try:
-                built[place] = build_package(copy.deepcopy(network), shape, place, candidate, name)
+                built[place] = build_package(network, shape, place, candidate, name)
             except CompileError as refused:
                 error = refused
                 failed.append((candidate.settings, str(refused)))

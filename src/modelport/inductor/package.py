@@ -85,8 +85,8 @@ def build_package(
     """Compile a classifier into one file.
 
     Args:
-        network: a `torch.nn.Module` that takes float32 N x channels x height x width and answers N x classes, which is left as
-            it is; or one that `torch.export` has exported, in evaluation mode and for this shape, which is used up.
+        network: a `torch.nn.Module` that takes float32 N x channels x height x width and answers N x classes; or one that
+            `torch.export` has exported, in evaluation mode and for this shape. It is left as it is.
         shape: of the network's input: batch, channels, height, width; fixed in the package.
         path: file to write, ending in `.pt2`.
         options: device, arithmetic, and what the compiler may try.

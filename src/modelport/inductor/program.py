@@ -18,10 +18,10 @@ def folded(
 ) -> tuple[torch.fx.GraphModule, int]:
     """A network's graph, exported on the CPU in float32, with its normalisations folded; and how many of them are gone."""
     if isinstance(network, torch.export.ExportedProgram):
-        exported = network
+        graph = copy.deepcopy(network.module())  # the module shares the program's weights
     else:
-        exported = torch.export.export(copy.deepcopy(network).eval().cpu().float(), (torch.zeros(shape),), strict=False)
-    graph = exported.module()
+        plain = copy.deepcopy(network).eval().cpu().float()
+        graph = torch.export.export(plain, (torch.zeros(shape),), strict=False).module()
     assert isinstance(graph, torch.fx.GraphModule)
     for node in list(graph.graph.nodes):
         if node.op == "call_module" and node.target == "_guards_fn":  # the shape is checked by the package itself

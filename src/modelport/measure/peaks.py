@@ -75,7 +75,7 @@ def _compile(engine: str, precision: Precision, folder: Path) -> OfflineModel | 
 
 
 def _program(engine: str, folder: Path) -> str | None:
-    """The chain in PyTorch, for an engine that compiles that; each compilation uses one up."""
+    """The chain in PyTorch, for an engine that compiles that."""
     if not load(engine).from_program:
         return None
     from ..exporter.probes import save_products
