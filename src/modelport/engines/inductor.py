@@ -106,8 +106,12 @@ class InductorEngine(Engine):
             settings=facts.settings | {"tf32": facts.tf32},
         )
 
+    def open(self, model: OfflineModel, options: SessionOptions) -> Session:
+        if options.isolation is None:
+            self._torch()  # in this thread: its profiler works in the one that loaded it
+        return super().open(model, options)
+
     def _open(self, model: OfflineModel, options: SessionOptions) -> Session:
-        self._torch()
         from ..inductor.runner import RunnerOptions, open_runner
 
         path = model.file(_PACKAGE)
