@@ -74,8 +74,9 @@ class Bench:
         set_arithmetic(self._place.dtype)
         record.put("dtype", self._place.dtype)
         record.put("size", self._plan.size)
-        with record.step("the machine and its limits"):
+        with record.step("the machine"):
             record.put("machine", limits.describe(self._device))
+        with record.step("its limits"):
             record.put("limits", limits.measure(self._device, self._dtype, quick=self._plan.small))
         with record.step("weights"):
             self._make_weights()

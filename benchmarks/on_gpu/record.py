@@ -57,7 +57,7 @@ class Record:
     def step(self, name: str, *, needs: float = 0.0) -> Iterator[None]:
         """A step that may fail without ending the others. `needs` is only told; the caller decides by `left`.
 
-        An error is kept with its last line in the record, and with its traceback on stderr: the card is lent for minutes, so
+        An error is kept with its last line in the record, and with its traceback on stderr: a card is often at hand for minutes only, so
         what can still be measured is measured.
         """
         since = self.spent
