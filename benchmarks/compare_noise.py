@@ -73,6 +73,17 @@ def verdict(before: list[BenchResult], after: list[BenchResult], *, looked: bool
     return next(word for word in ("slower", "faster", "doubtful", "cannot tell", "no change") if word in found)
 
 
+def judged(run: Sequence[list[BenchResult]], slower: float) -> dict[str, str]:
+    """The verdicts of one try."""
+    return {
+        f"{what}{'' if looked else ', had nobody looked whether the machine was busy'}": verdict(
+            run[0], run[place], looked=looked
+        )
+        for what, place in (("same model", 1), (f"{slower:.0%} slower", 2))
+        for looked in (True, False)
+    }
+
+
 def between(runs: Sequence[list[BenchResult]]) -> list[float]:
     """Standard deviation from run to run of each model's median latency, from neighbours' differences."""
     logs = np.log([[np.median(result.latencies_s) for result in run] for run in runs])
@@ -119,17 +130,14 @@ def main() -> None:
         made = Models(Path(temporary), size=64, calibration=2)
         wanted = Configuration("openvino", Precision.F32)
         models = [made.compiled(wanted, int(size)).path for size in options.batches.split(",")]
-        runs = [
-            [measured(models, options.rounds, slower) for slower in (0.0, 0.0, options.slower)]
-            for _ in range(options.tries)
-        ]
-    counts = {
-        f"{what}{'' if looked else ', had nobody looked whether the machine was busy'}": Counter(
-            verdict(run[0], run[place], looked=looked) for run in runs
-        )
-        for what, place in (("same model", 1), (f"{options.slower:.0%} slower", 2))
-        for looked in (True, False)
-    }
+        runs: list[list[list[BenchResult]]] = []
+        counts: dict[str, Counter[str]] = {}
+        for number in range(1, options.tries + 1):
+            runs.append([measured(models, options.rounds, slower) for slower in (0.0, 0.0, options.slower)])
+            told = judged(runs[-1], options.slower)
+            for what, word in told.items():
+                counts.setdefault(what, Counter())[word] += 1
+            print(f"try {number}: " + "; ".join(f"{what}: {word}" for what, word in told.items()), flush=True)
     for what, found in counts.items():
         print(
             f"{what}: " + ", ".join(f"{word} {count}" for word, count in found.most_common()) + f" of {options.tries}"

@@ -25,6 +25,8 @@ from modelport.guide import atc as guide_atc
 from modelport.guide import performance, prepare
 from modelport.guide.ais_bench import summary
 from modelport.guide.ais_bench.inputs import FileInput
+from modelport.history import loading, store
+from modelport.history.compare import CompareOptions, compare_loaded
 from modelport.measure import device_profile, fp16
 from modelport.measure import journal as trials
 
@@ -249,7 +251,17 @@ _TRACE = _texts(
     )
 )
 
+
+def _compared(path: Path) -> None:
+    """All the way to an entry of the history, and to a comparison."""
+    found = loading.load_path(path)
+    store.content_id(found.entry)
+    compare_loaded(found, found, CompareOptions()).jsonable()
+
+
+_COMPARED = (results.RunResult, results.BenchResult, results.SweepResult, results.TuneResult)
 RECORDS = (
+    Target("compared", lambda: [*map(documents.text, _COMPARED)], in_file("compared/result.json", _compared)),
     *map(
         _record,
         (

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from histories import bench_entry, rounds, save_run, steady
 
+from fuzz import documents
 from modelport.errors import FormatError
 from modelport.history.compare import CompareOptions, compare
 from modelport.history.decisions import difference_interval
 from modelport.history.loading import load_path
 from modelport.history.record import of_infer, of_run
 from modelport.history.store import open_history
+from modelport.results import TuneResult
 from modelport.results.comparison import Comparison
 
 ALONE = CompareOptions()
@@ -144,10 +146,38 @@ class TestSpeed:
                 for day in range(1, 25)
             ]
         found = compare(ids[-2], ids[-1], options=CompareOptions(history=path))
-        assert found.speed[0].noise_runs == 23
+        assert found.speed[0].noise_source == "learnt from 23 earlier runs"
         assert found.speed[0].noise > 0.03
         stated = compare(ids[-2], ids[-1], options=CompareOptions(history=path, noise=0.02))
-        assert (stated.speed[0].noise, stated.speed[0].noise_runs) == (0.02, 0)
+        assert (stated.speed[0].noise, stated.speed[0].noise_source) == (0.02, "as it was stated")
+
+    def test_noise_that_shows_among_the_configurations_counts(self, tmp_path: Path) -> None:
+        """Twelve comparisons of one model on a machine that is twice as noisy as assumed."""
+        rng, wolves = np.random.default_rng(14), 0
+        for number in range(12):
+            jobs = [
+                save_run(tmp_path / f"{number}-{name}", latencies=[rounds(rng, between=0.03) for _ in range(8)])
+                for name in "ab"
+            ]
+            found = compare(*jobs, options=ALONE)
+            wolves += found.changed
+            assert found.speed[0].noise_source.startswith(("seen in this comparison", "assumed"))
+        assert wolves <= 1
+
+    def test_what_changes_a_whole_target_is_no_noise(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(15)
+        a = save_run(tmp_path / "a", latencies=[rounds(rng) for _ in range(6)])
+        b = save_run(tmp_path / "b", latencies=[rounds(rng, median_s=6e-3) for _ in range(6)])
+        assert {change.verdict for change in compare(a, b, options=ALONE).speed} == {"slower"}
+
+    def test_a_model_that_was_measured_several_times(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(16)
+        for name in "ab":
+            benches = [histories.bench(rounds(rng)).jsonable() for _ in range(4)]
+            (tmp_path / f"{name}.json").write_text(json.dumps(benches))
+        (once,) = compare(tmp_path / "a.json", tmp_path / "b.json", options=ALONE).speed
+        assert once.verdict == "no change"
+        assert once.high - once.low < 0.06  # of one measurement each it is about 0.12
 
     def test_what_only_one_has_is_noted(self, tmp_path: Path) -> None:
         a = save_run(tmp_path / "a", latencies=[steady(4e-3)])
@@ -243,6 +273,13 @@ class TestLoading:
             FormatError, match=r"holds none of run.json, tune.json, sweep.json, infer.json: not a directory that"
         ):
             load_path(tmp_path)
+
+    def test_a_tuning_whose_winner_its_sweep_does_not_know(self, tmp_path: Path) -> None:
+        plain = documents.document(TuneResult)
+        plain["winner"]["batch_size"] = 77
+        (tmp_path / "tune.json").write_text(json.dumps(plain))
+        entry = load_path(tmp_path).entry
+        assert (entry.kind, entry.verdict, entry.speeds) == ("tune", "passed", ())
 
     def test_an_id_without_a_history(self) -> None:
         with pytest.raises(

@@ -19,7 +19,7 @@ from modelport.errors import FormatError, OutputError
 from modelport.history import database
 from modelport.history.choices import Choices
 from modelport.history.place import place
-from modelport.history.record import keep, of_bench, of_infer, of_run
+from modelport.history.record import keep, of_bench, of_evaluate, of_infer, of_run
 from modelport.history.store import open_history
 from modelport.history.wanted import Wanted, parse_since
 from modelport.results.history import HistoryEntry
@@ -260,6 +260,15 @@ class TestWhatCannotBeUsed:
 
 
 class TestRecording:
+    def test_an_evaluation_keeps_the_labels_that_it_was_given(self, tmp_path: Path) -> None:
+        histories.save_predictions(tmp_path / "predictions.parquet", [0, 1, 2], [None, None, None])
+        histories.infer(3).write(tmp_path / "infer.json")
+        (tmp_path / "labels.txt").write_text("image00000.png 0\nimage00001.png 4\n")
+        entry, choices = of_evaluate(histories.accuracy(1, 2), tmp_path, tmp_path / "labels.txt", at(8))
+        assert choices["null-f32"].labels.tolist() == [0, 4, -1]
+        assert choices["null-f32"].first.tolist() == [0, 1, 2]
+        assert entry.accuracies[0].accuracy == histories.accuracy(1, 2)
+
     def test_what_cannot_be_written_is_a_warning(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         (tmp_path / "file").write_text("in the way")
         keep(tmp_path / "file" / "history.db", lambda: [(bench_entry(steady(4e-3)), {})])

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from ..data.labels import label_key
-from ..data.predictions import Predictions
+from ..data.predictions import read_decisions
 from ..errors import FormatError
 
 MOST_IMAGES = 200_000  # beyond it only the counts are kept: 8 bytes an image, before compression
@@ -32,23 +32,25 @@ class Choices:
     labels: np.ndarray
 
     @classmethod
-    def of(cls, predictions: Predictions, labels: dict[str, int] | None = None) -> Self:
-        """From predictions, with their own labels, or with those of a label file by `label_key`."""
-        own = predictions.labels if labels is None else [labels.get(label_key(key)) for key in predictions.keys]
-        names = hashlib.sha256()
-        for key in predictions.keys:
-            names.update(key.encode("utf-8", "surrogateescape") + b"\0")
-        truth = np.array([-1 if label is None else label for label in own], dtype=np.int32)
-        return cls(names.hexdigest(), predictions.top[:, 0].astype(np.int32), truth)
-
-    @classmethod
     def read(cls, path: Path, labels: dict[str, int] | None = None) -> Self:
-        """From a predictions file.
+        """From a predictions file, some thousand rows at a time and without their scores.
+
+        Args:
+            path: the file.
+            labels: by `label_key`; None takes the predictions' own.
 
         Raises:
             FormatError: it is missing or no predictions file.
         """
-        return cls.of(Predictions.read(path), labels)
+        names, first, truth = hashlib.sha256(), [np.empty(0, np.int32)], [np.empty(0, np.int32)]
+        for part in read_decisions(path):
+            for key in part.keys:
+                names.update(key.encode("utf-8", "surrogateescape") + b"\0")
+            first.append(part.top[:, 0])
+            truth.append(
+                part.labels if labels is None else np.array([labels.get(label_key(key), -1) for key in part.keys])
+            )
+        return cls(names.hexdigest(), np.concatenate(first).astype(np.int32), np.concatenate(truth).astype(np.int32))
 
     def pack(self) -> bytes:
         """As they are kept: both columns, little-endian, compressed."""

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from ..errors import FormatError
 from ..results.comparison import Comparison, SpeedChange
+from ..results.history import Speed
 from .decisions import compare_accuracy
 from .loading import Loaded, load
 from .place import place
-from .speed import Noise, compare_speed, learnt_noise
-from .store import environment_digest, open_history
+from .speed import Noise, compare_speed, learnt_noise, require_latencies, seen_noise
+from .store import content_id, environment_digest, open_history
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,10 +77,15 @@ def _environments(a: Loaded, b: Loaded, options: CompareOptions) -> tuple[str, .
 
 def _speed(a: Loaded, b: Loaded, options: CompareOptions) -> tuple[tuple[SpeedChange, ...], list[str]]:
     """Changes of the configurations that both have, and a note of the others."""
-    before, after = ({speed.configuration: speed for speed in side.entry.speeds} for side in (a, b))
+    before, after = _by_configuration(a), _by_configuration(b)
     both = [name for name in before if name in after]
     alone = [f"{name}: only in {'A' if name in before else 'B'}" for name in before.keys() ^ after.keys()]
+    for speed in (*before.values(), *after.values()):
+        require_latencies(speed)
     noises = _noises(b, both, options)
+    if options.noise is None:
+        seen = seen_noise([(before[name], after[name]) for name in both])
+        noises = {name: max(noise, seen, key=lambda noise: noise.deviation) for name, noise in noises.items()}
     found = (compare_speed(before[name], after[name], noises[name], len(both)) for name in both)
     changes = tuple(change for change in found if change is not None)
     return changes, sorted(alone) + [
@@ -89,24 +95,38 @@ def _speed(a: Loaded, b: Loaded, options: CompareOptions) -> tuple[tuple[SpeedCh
     ]
 
 
+def _by_configuration(side: Loaded) -> dict[str, Speed]:
+    """One measured several times (`modelport bench MODEL MODEL`) has the rounds of each: the model was opened anew."""
+    found: dict[str, Speed] = {}
+    for speed in side.entry.speeds:
+        known = found.get(speed.configuration)
+        if known is not None:
+            more = {"rounds_s": known.rounds_s + speed.rounds_s, "doubtful": known.doubtful or speed.doubtful}
+            speed = known.model_copy(update=more)  # noqa: PLW2901
+        found[speed.configuration] = speed
+    return found
+
+
 def _noises(b: Loaded, configurations: Sequence[str], options: CompareOptions) -> dict[str, Noise]:
     """Noise from run to run of each configuration: as told, from B's earlier runs on B's machine, or assumed."""
     if options.noise is not None:
-        return dict.fromkeys(configurations, Noise(options.noise))
+        return dict.fromkeys(configurations, Noise(options.noise, source="as it was stated"))
     onnx, machine = b.entry.onnx_sha256, environment_digest(b.entry)
     if options.history is None or not options.history.is_file() or onnx is None or machine is None:
         return dict.fromkeys(configurations, Noise())
     with open_history(options.history) as history:
         return {
-            name: learnt_noise(history.medians(name, onnx_sha256=onnx, environment=machine, without=b.identity))
+            name: learnt_noise(
+                history.medians(name, onnx_sha256=onnx, environment=machine, without=content_id(b.entry))
+            )
             for name in configurations
         }
 
 
 def _notes(a: Loaded, b: Loaded) -> list[str]:
     notes = []
-    if a.identity is not None and a.identity == b.identity:
-        notes.append("A and B are the same entry")
+    if content_id(a.entry) == content_id(b.entry):
+        notes.append("A and B are the same run")
     ours, theirs = a.entry.onnx_sha256, b.entry.onnx_sha256
     if ours is not None and theirs is not None and ours != theirs:
         notes.append(f"the ONNX files differ: {ours[:12]}… in A, {theirs[:12]}… in B")

@@ -29,13 +29,11 @@ class Loaded:
         label: what it is, in words.
         entry: what it found out.
         choices: decisions by target, where they are there.
-        identity: its id where it comes from the history.
     """
 
     label: str
     entry: HistoryEntry
     choices: Mapping[str, Choices] = field(default_factory=dict)
-    identity: str | None = None
 
 
 def load(name: str, history: Path | None) -> Loaded:
@@ -65,7 +63,6 @@ def load_entry(history: History, name: str) -> Loaded:
         label=f"{identity[:10]} ({entry.name}, {entry.started})",
         entry=entry,
         choices=history.choices(identity),
-        identity=identity,
     )
 
 

@@ -31,6 +31,8 @@ LEAST_NOISE = 0.005  # however quiet the history says that the machine is
 LEAST_ROUNDS = 5
 _ASSUMED_WEIGHT = 8.0  # how many differences between runs the assumption is worth
 _MEDIAN_EFFICIENCY = 0.37  # of a standard deviation that is estimated from a median of absolute values
+_NORMAL_MEDIAN = 0.6745  # of the absolute values of a standard normal distribution
+_LEAST_CONFIGURATIONS, _SEEN_FREEDOM = 5, 10.0
 _BLOCKS = (
     20,
     10,
@@ -45,12 +47,12 @@ class Noise:
     Attributes:
         deviation: of the logarithm.
         freedom: degrees of freedom of it.
-        runs: how many earlier runs it was learnt from; 0 where it is assumed.
+        source: where it comes from, in words.
     """
 
     deviation: float = ASSUMED
     freedom: float = 30.0
-    runs: int = 0
+    source: str = "assumed, for the history has too few earlier runs"
 
 
 def learnt_noise(medians: Sequence[float]) -> Noise:
@@ -63,10 +65,35 @@ def learnt_noise(medians: Sequence[float]) -> Noise:
     steps = np.abs(np.diff(logs))
     if len(steps) < 3:
         return Noise()
-    seen = float(np.median(steps)) / 0.6745 / math.sqrt(2)
+    seen = float(np.median(steps)) / _NORMAL_MEDIAN / math.sqrt(2)
     weight = _MEDIAN_EFFICIENCY * len(steps)
     variance = (_ASSUMED_WEIGHT * ASSUMED**2 + weight * seen**2) / (_ASSUMED_WEIGHT + weight)
-    return Noise(max(LEAST_NOISE, math.sqrt(variance)), _ASSUMED_WEIGHT + weight, len(logs))
+    deviation = max(LEAST_NOISE, math.sqrt(variance))
+    return Noise(deviation, _ASSUMED_WEIGHT + weight, f"learnt from {len(logs)} earlier runs")
+
+
+def seen_noise(pairs: Sequence[tuple[Speed, Speed]]) -> Noise:
+    """The noise that a comparison itself shows: how unequally the batch sizes of each target changed.
+
+    Each configuration is measured in a process of its own, so these changes are as many draws of the noise. What changed a
+    target as a whole, or a few of its batch sizes, hardly counts: differences are from the target's median, and their median
+    counts. 0 where there are too few configurations to tell.
+    """
+    by_target: dict[str, list[float]] = {}
+    for before, after in pairs:
+        if before.median_s and after.median_s and len(before.rounds_s) == len(after.rounds_s) == 1:
+            target = after.configuration.partition(", batch ")[0]
+            by_target.setdefault(target, []).append(math.log(after.median_s / before.median_s))
+    sizes = [changes for changes in by_target.values() if len(changes) >= 3]
+    apart = [
+        abs(change - float(np.median(changes))) * math.sqrt(len(changes) / (len(changes) - 1))  # its median is its own
+        for changes in sizes
+        for change in changes
+    ]
+    deviation = float(np.median(apart)) / _NORMAL_MEDIAN / math.sqrt(2) if len(apart) >= _LEAST_CONFIGURATIONS else 0.0
+    return Noise(
+        deviation, _SEEN_FREEDOM, "seen in this comparison: so unequally did the batch sizes of each target change"
+    )
 
 
 def median_variance(rounds: Sequence[float]) -> tuple[float, int]:
@@ -83,6 +110,15 @@ def median_variance(rounds: Sequence[float]) -> tuple[float, int]:
     return max(found)
 
 
+def require_latencies(speed: Speed) -> None:
+    """Raise FormatError where a round took no time, or less."""
+    for value in (value for rounds in speed.rounds_s for value in rounds):
+        if not 0 < value < math.inf:
+            raise FormatError(
+                f"{speed.configuration}: holds a latency of {value:g} s, which nothing has; was the file edited?"
+            )
+
+
 def compare_speed(before: Speed, after: Speed, noise: Noise, comparisons: int) -> SpeedChange | None:
     """Hold one configuration's rounds of two runs against each other.
 
@@ -93,19 +129,11 @@ def compare_speed(before: Speed, after: Speed, noise: Noise, comparisons: int) -
 
     Returns:
         None where one of them has no rounds.
-
-    Raises:
-        FormatError: a round took no time, or less.
     """
     from scipy.stats import t
 
     if before.median_s is None or after.median_s is None:
         return None
-    for value in (value for speed in (before, after) for rounds in speed.rounds_s for value in rounds):
-        if not 0 < value < math.inf:
-            raise FormatError(
-                f"{after.configuration}: holds a latency of {value:g} s, which nothing has; was the file edited?"
-            )
     logarithm = math.log(after.median_s / before.median_s)
     parts = [_part(speed, noise) for speed in (before, after)]
     variance = sum(value for terms in parts for value, _ in terms)
@@ -122,7 +150,7 @@ def compare_speed(before: Speed, after: Speed, noise: Noise, comparisons: int) -
         low=low,
         high=high,
         noise=noise.deviation,
-        noise_runs=noise.runs,
+        noise_source=noise.source,
         overlap=overlap,
         verdict=verdict,
         reason=reason,
@@ -151,9 +179,10 @@ def _overlap(before: Speed, after: Speed) -> bool:
 
 def _judge(before: Speed, after: Speed, interval: tuple[float, float], overlap: bool) -> tuple[SpeedVerdict, str]:
     low, high = interval
-    doubts = [f"{when} {speed.doubtful}" for when, speed in (("before:", before), ("after:", after)) if speed.doubtful]
-    if doubts:
-        return "doubtful", f"the machine was not ours alone ({'; '.join(doubts)}): measure again"
+    if before.rounds_s == after.rounds_s:
+        return "no change", "it is the same measurement"
+    if doubts := [name for name, speed in (("A", before), ("B", after)) if speed.doubtful]:
+        return "doubtful", f"others used the machine during {' and '.join(doubts)}: measure again"
     fewest = min(len(rounds) for speed in (before, after) for rounds in speed.rounds_s)
     processes = min(len(speed.rounds_s) for speed in (before, after))
     if fewest < LEAST_ROUNDS and processes < 2:

@@ -80,7 +80,7 @@ def _change(name: str, before: Path, after: Path, options: TurnOptions) -> Speed
         low=1 / slow - 1,
         high=1 / fast - 1 if fast else float("inf"),
         noise=0.0,
-        noise_runs=0,
+        noise_source="measured in turn",
         overlap=_overlap(timing),
         verdict=verdict,
         reason=f"measured again in turn, {len(timing.ratios)} rounds in {timing.processes} processes"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from ..results.history import AccuracyRow, HistoryRow, SpeedRow
-from .charts import Chart, draw, plain, script_json, series
+from .charts import SERIES, Chart, draw, plain, script_json, series
 from .history import best, gate, top1, when
 from .page import page
 
 MOST_FIGURES = 3_000  # rows of the second table; the newest are shown
-_LEGEND = 14  # traces that a legend still helps with
+_DASHES = ("solid", "dot", "dash")  # where there are more lines than colours
+_LEGEND = 18  # traces that a legend still helps with
 
 
 def render_history_html(rows: Sequence[HistoryRow]) -> str:
@@ -41,17 +43,18 @@ def _cells(row: HistoryRow) -> tuple[str, ...]:
 def _figure_cells(row: HistoryRow, figure: AccuracyRow | SpeedRow) -> dict[str, Any]:
     if isinstance(figure, SpeedRow):
         median = "—" if figure.median_ms is None else f"{figure.median_ms:.3f}"
-        cells = (figure.configuration, f"{figure.throughput:,.1f}", median, "", figure.doubtful or "")
+        cells = (figure.configuration, f"{figure.throughput:,.1f}", median, "")
     else:
         share = "—" if figure.top1 is None else f"{figure.top1 * 100:.2f}"
         e2e = "—" if figure.e2e is None else f"{figure.e2e:,.1f}"
-        cells = (f"{figure.target}, from file to TopN", e2e, "", share, "")
+        cells = (f"{figure.target}, from file to TopN", e2e, "", share)
     return {
         "id": row.id,
         "short": row.short,
         "started": when(row.started),
         "name": row.name,
         "cells": cells,
+        "doubtful": getattr(figure, "doubtful", None),
         "tags": _tags(figure),
     }
 
@@ -118,7 +121,9 @@ def _trend(name: str, text: str, points: Sequence[tuple[HistoryRow, Any, str, fl
     if not by_series:
         return None
     drawing = go.Figure()
-    for color, (label, found) in zip(series(len(by_series)), sorted(by_series.items()), strict=True):
+    colors = series(len(by_series))
+    for number, (label, found) in enumerate(sorted(by_series.items())):
+        color, dash = colors[number], _DASHES[number // len(SERIES) % len(_DASHES)]
         drawing.add_scatter(
             name=plain(label),
             x=[row.started[:19] for row, _, _ in found],
@@ -126,7 +131,7 @@ def _trend(name: str, text: str, points: Sequence[tuple[HistoryRow, Any, str, fl
             customdata=[row.id for row, _, _ in found],
             text=[plain(f"{row.short}, {when(row.started)}") for row, _, _ in found],
             mode="lines+markers",
-            line={"color": color, "width": 1.5},
+            line={"color": color, "width": 1.5, "dash": dash},
             marker={
                 "size": 8,
                 "color": color,
@@ -135,6 +140,14 @@ def _trend(name: str, text: str, points: Sequence[tuple[HistoryRow, Any, str, fl
             hovertemplate="%{fullData.name}<br>%{text}<br>%{y:,.2f}<extra></extra>",
             meta=_tags(found[0][1]),
         )
-    drawing.update_xaxes(type="date")
+    drawing.update_xaxes(type="date", range=_around([row.started for row, *_ in points]))
     drawing.update_layout(showlegend=len(by_series) <= _LEGEND, hovermode="closest")
     return draw(drawing, name, text, y_title=y_title)
+
+
+def _around(starts: Sequence[str]) -> list[str] | None:
+    """A day before and after, where everything was on one: the chart's own choice would be milliseconds. Else None."""
+    first, last = (datetime.fromisoformat(text[:19]) for text in (min(starts), max(starts)))
+    if last - first > timedelta(days=1):
+        return None
+    return [moment.isoformat() for moment in (first - timedelta(days=1), last + timedelta(days=1))]

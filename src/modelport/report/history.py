@@ -104,7 +104,7 @@ def _speed_sentence(changes: Sequence[SpeedChange]) -> str:
 def comparison_tables(found: Comparison) -> list[Table]:
     """Accuracy and speed, before and after."""
     accuracies = [
-        (c.target, percent(c.before), percent(c.after), f"{-c.drop_points:+.2f}", c.verdict, c.reason)
+        (c.target, percent(c.before), percent(c.after), f"{0.0 - c.drop_points:+.2f}", c.verdict, c.reason)
         for c in found.accuracy
     ]
     speeds = [
@@ -138,8 +138,7 @@ def _noise(changes: Sequence[SpeedChange]) -> list[str]:
         return ["Measured again in turn: each interval holds at 95 %, and a change has to show twice."]
     low, high = min(c.noise for c in changes), max(c.noise for c in changes)
     spread = f"{low:.1%}" if f"{low:.1%}" == f"{high:.1%}" else f"{low:.1%} to {high:.1%}"
-    runs = max(c.noise_runs for c in changes)
-    source = f"learnt from up to {runs} earlier runs" if runs else "assumed, for the history has too few earlier runs"
+    source = "; ".join(dict.fromkeys(c.noise_source for c in changes if c.noise))
     return [
         f"Noise from run to run: a standard deviation of {spread} ({source}). The intervals hold together, at 99 %."
     ]

@@ -21,7 +21,7 @@ class SpeedChange(Result):
         slowdown: after ÷ before, less 1: 0.1 is 10 % slower, negative is faster.
         low, high: its interval, at a level at which all intervals of the comparison hold together.
         noise: standard deviation from run to run that it reckons with, as a fraction.
-        noise_runs: of how many earlier runs that was learnt; 0 where it is assumed.
+        noise_source: where that comes from, in words.
         overlap: whether the middle halves of the two runs' rounds overlap.
         reason: what the verdict rests on.
     """
@@ -33,7 +33,7 @@ class SpeedChange(Result):
     low: float
     high: float
     noise: float
-    noise_runs: int
+    noise_source: str
     overlap: bool
     verdict: SpeedVerdict
     reason: str

@@ -108,7 +108,11 @@ class HistoryEntry(Result):
         if self.sweep is not None:
             return tuple(_speed_of_trials(found) for found in _fastest_by_variant(self.sweep))
         if self.tune is not None:
-            return (_speed_of_trials(self.tune.measured(self.tune.winner)),) if self.tune.winner else ()
+            return tuple(
+                _speed_of_trials(found)
+                for found in self.tune.sweep.configurations
+                if found.configuration == self.tune.winner
+            )
         return tuple(speed_of(bench) for bench in self.benches)
 
     @property
