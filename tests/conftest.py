@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import csp
 import models
@@ -26,6 +27,9 @@ from modelport.results import ProfileResult, RunResult
 from modelport.spec import Precision
 
 Compile = Callable[..., OfflineModel]
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+Opened = tuple[Any, list[str]]  # a page, and all that it complained of or asked the network for
+Open = Callable[..., Opened]
 
 os.environ["MODELPORT_HISTORY"] = "off"  # of all commands that tests run: nothing is written into the user's history
 
@@ -155,3 +159,38 @@ def csp_profile(csp_model: Callable[[str], OfflineModel]) -> Callable[[str], Pro
         return profile(csp_model(engine), options=options)
 
     return profile_csp
+
+
+@pytest.fixture(scope="module")  # not longer: while it lives, its event loop is in the way of others'
+def browser() -> Iterator[Any]:
+    """Chromium, as the system has it."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def open_page(browser: Any) -> Open:
+    """`open_page(path, width=1200, color_scheme="dark")`: the page with its charts drawn, and its problems."""
+
+    def open_it(path: Path, width: int = 1200, **context: Any) -> Opened:
+        page, problems = browser.new_page(viewport={"width": width, "height": 900}, **context), []
+        page.on("console", lambda said: problems.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda asked: problems.append(asked.url) if not _inside(asked.url) else None)
+        page.goto(path.as_uri())
+        if page.locator(".plot").count():
+            page.wait_for_selector(".plot .main-svg")
+        return page, problems
+
+    return open_it
+
+
+def _inside(url: str) -> bool:
+    return url.startswith(("file:", "data:", "blob:"))

@@ -167,6 +167,7 @@ RIGHT_OF = {
     "exporter": {"pipeline", "inference", "measure", "job", "cli", "report"},
     "calibration": {"offline", "graph", "data", "engines", "quantize", "inference", "measure", "job", "cli", "report"},
     "counting": {"engines", "pipeline", "inference", "measure", "job", "cli", "report"},
+    "gallery": {"engines", "exporter", "pipeline", "inference", "measure", "job", "cli", "report"},
     "packing": {"engines", "pipeline", "inference", "measure", "job", "cli", "report"},
     "quantize": {"exporter", "engines", "pipeline", "inference", "measure", "job", "cli", "report"},
     "pipeline": {"inference", "exporter", "measure", "job", "cli", "report"},

@@ -247,6 +247,6 @@ def test_a_job_isolates_its_real_data_runs(tiny_onnx, images, tmp_path, monkeypa
     assert (inference.isolated, inference.failures, inference.bad_images[0].reason) == (True, 1, DIES)
     assert inference.restarts
     assert any("--isolate --batch-timeout 20" in command.line for command in result.commands)
-    assert "in a process of its own" in (tmp_path / "out" / "report.md").read_text()
+    assert "in a process of its own" in (tmp_path / "out" / "model-card.md").read_text()
     again = run_job(tmp_path / "job.yaml", tmp_path / "out", overrides={"inference": {}})
     assert again.targets[0].inference == inference  # nothing is done again for it

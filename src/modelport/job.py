@@ -61,7 +61,7 @@ def run(  # noqa: PLR0913
 
     Args:
         recipe: YAML file.
-        output: directory for everything the job makes; `run.json`, `report.md` and `report.html` at its top.
+        output: directory for everything the job makes; `run.json` and the reports at its top.
         overrides: recipe values by dotted key.
         cluster: spread the targets' real-data runs over a Ray cluster; all else is done here.
         force: start anew where `output` holds anything.

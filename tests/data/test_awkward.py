@@ -240,10 +240,11 @@ def test_no_name_becomes_a_tag_or_breaks_a_table_in_the_reports(tiny_onnx, tmp_p
     plain, hostile = ([tag for tag in pages[kind].tags if tag not in cells] for kind in ("plain", "hostile"))
     assert hostile == plain
     assert pages["hostile"].attributes == pages["plain"].attributes
-    markdown = (tmp_path / "hostile" / "report.md").read_text(encoding="utf-8")
-    assert markdown.count("not an image that Pillow can read") == len(CORPUS) + 1
-    assert all(re.fullmatch(r"\|.*\|", line) for line in markdown.split("\n") if line.startswith("|"))
-    assert "\n# heading" not in re.sub(r"(?s)^(`{3,})sh\n.*?\n\1$", "", markdown, flags=re.MULTILINE)
+    for name, shown in (("report.md", 1), ("model-card.md", len(CORPUS) + 1)):
+        markdown = (tmp_path / "hostile" / name).read_text(encoding="utf-8")
+        assert markdown.count("not an image that Pillow can read") == shown
+        assert all(re.fullmatch(r"\|.*\|", line) for line in markdown.split("\n") if line.startswith("|"))
+        assert "\n# heading" not in re.sub(r"(?s)^(`{3,})sh\n.*?\n\1$", "", markdown, flags=re.MULTILINE)
 
 
 @linux

@@ -1,57 +1,15 @@
-"""A real browser for the pages, one a session; and a run that has everything a report can show of decisions."""
+"""A run that has everything a report can show of decisions, with names that would harm a page."""
 
 from __future__ import annotations
 
 import io
-import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 
 from modelport.results import BadImage, Decision, RunResult
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 HOSTILE = """<script>window.hacked = 1</script>"><img src=x onerror="window.hacked = 1">|`x`*"""
-
-Opened = tuple[Any, list[str]]  # a page, and all that it complained of or asked the network for
-Open = Callable[..., Opened]
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="session")
-def open_page(browser: Any) -> Open:
-    """`open_page(path, width=1200, color_scheme="dark")`: the page with its charts drawn, and its problems."""
-
-    def open_it(path: Path, width: int = 1200, **context: Any) -> Opened:
-        page, problems = browser.new_page(viewport={"width": width, "height": 900}, **context), []
-        page.on("console", lambda said: problems.append(said.text) if said.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda asked: problems.append(asked.url) if not _inside(asked.url) else None)
-        page.goto(path.as_uri())
-        if page.locator(".plot").count():
-            page.wait_for_selector(".plot .main-svg")
-        return page, problems
-
-    return open_it
-
-
-def _inside(url: str) -> bool:
-    return url.startswith(("file:", "data:", "blob:"))
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from modelport.results import DiffResult, FixResult
 from modelport.results.accuracy import Paired
 from modelport.results.diff import MSIT_MARKS, FixStep
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 HOSTILE = "<script>window.hacked = 1</script>"
 MODELPORT = Path(sys.executable).with_name("modelport")
 
@@ -132,38 +129,22 @@ def test_a_fix_is_told_in_one_sentence_and_a_table(found: DiffResult) -> None:
     )
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
-
-
 def test_the_page_draws_every_layer_and_hostile_names_stay_text(
-    browser: Any, found: DiffResult, tmp_path: Path
+    open_page: Any, found: DiffResult, tmp_path: Path
 ) -> None:
     culprit = found.culprit.model_copy(update={"layer": found.culprit.layer.model_copy(update={"operator": HOSTILE})})
     harmed = found.model_copy(
         update={"arch": HOSTILE, "culprit": culprit, "layers": (*found.layers[:7], culprit.layer, *found.layers[8:])}
     )
     (tmp_path / "diff.html").write_text(render_diff_html(harmed), encoding="utf-8")
-    page, problems = browser.new_page(), []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on(
-        "request", lambda request: None if request.url.startswith(("file:", "data:")) else problems.append(request.url)
-    )
-    page.goto((tmp_path / "diff.html").as_uri())
-    page.wait_for_selector("#chart-depth .points path")
-    assert (
-        page.locator("#chart-depth .points path").count() == 18 * 2 + 1
-    )  # with and without what was inherited; the star
-    assert page.evaluate("window.hacked") is None
-    assert f"FALLS OUT at {HOSTILE}" in page.inner_text("[role=status]")
+    page, problems = open_page(tmp_path / "diff.html")
+    points = page.locator("#chart-depth .points path").count()
+    page.hover("#chart-depth .nsewdrag")
+    hacked, verdict = page.evaluate("window.hacked"), page.inner_text("[role=status]")
+    page.close()
+    assert points == 18 * 2 + 1  # with and without what was inherited; the star
+    assert hacked is None
+    assert f"FALLS OUT at {HOSTILE}" in verdict
     assert problems == []
 
 

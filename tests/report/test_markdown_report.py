@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from html import escape, unescape
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from markdown_it import MarkdownIt
 from test_results import make_gate, make_parity, make_run, make_target_result
 
 from modelport.report.junit import render_junit
-from modelport.report.markdown import render_markdown, text
+from modelport.report.markdown import fenced, render_markdown, text
 from modelport.report.model_card import render_model_card
 from modelport.results import Gate, RunResult
 
@@ -65,6 +66,15 @@ def test_failed_checks_are_shown(demo: RunResult) -> None:
     assert "check 0" not in failed
 
 
+def test_images_that_failed_are_counted(harmed: RunResult) -> None:
+    first = harmed.targets[0]
+    shown = unescape(html(render_markdown(harmed)))
+    assert (
+        f"<li>{first.name}: images that could not be classified: 1 (first: {first.inference.bad_images[0].key}: "
+        in shown
+    )
+
+
 def test_tables_are_tables(demo: RunResult) -> None:
     for written in (render_markdown(demo), render_model_card(demo)):
         lines = [line for line in written.splitlines() if line.startswith("|")]
@@ -82,9 +92,12 @@ def test_hostile_names_stay_text_in_markdown(harmed: RunResult) -> None:
 
 @pytest.mark.parametrize("name", ["a_b_c", "*x*", "[x](y)", "`x`", "a|b", "<b>", "a\nb", "~~x~~", "&lt;", "\\"])
 def test_text_is_shown_as_it_is(name: str) -> None:
-    from html import unescape
-
     assert unescape(html(f"x {text(name)} x")) == f"<p>x {' '.join(name.splitlines())} x</p>\n"
+
+
+def test_nothing_in_a_block_of_code_ends_it() -> None:
+    evil = "a\n```\n<script>\n````"
+    assert html(fenced(evil, "sh")) == f'<pre><code class="language-sh">{escape(evil)}\n</code></pre>\n'
 
 
 # -- model-card.md

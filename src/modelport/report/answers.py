@@ -62,9 +62,13 @@ def _speeds(result: RunResult) -> Answer:
     return Answer(
         question,
         f"{best.throughput:,.0f} img/s",
-        f"{chosen.name}, batch {best.batch_size}",
+        f"{chosen.name}, batch {best.batch_size}" + (", the fastest that passed" if _chosen_of_several(result) else ""),
         (f"pure inference, 10–90 %: {low:,.0f}–{high:,.0f}", f"{whole} from file on disk to TopN, {limit}"),
     )
+
+
+def _chosen_of_several(result: RunResult) -> bool:
+    return len(result.targets) > 1 and headline(result).gate.passed and bool(headline(result).gate.checks)
 
 
 def _hardware(result: RunResult) -> Answer:

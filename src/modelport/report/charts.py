@@ -90,6 +90,6 @@ def spread(values: list[float], low: list[float], high: list[float], **more: Any
         "array": [max(0.0, end - value) for value, end in zip(values, high, strict=True)],
         "arrayminus": [max(0.0, value - end) for value, end in zip(values, low, strict=True)],
         "thickness": 1.5,
-        "color": GREY,
+        "color": TEXT,
         **more,
     }

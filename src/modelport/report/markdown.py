@@ -22,17 +22,31 @@ def render_markdown(result: RunResult) -> str:
         ),
         table(rows.summary(result)),
         f"**Failed checks**\n\n{table(failed)}" if failed.rows else "",
-        table(rows.three_speeds(result)),
+        _failures(result),
+        titled(rows.three_speeds(result)),
         *(f"> **Note:** {text(warning)}" for warning in result.warnings),
-        *(
-            f"- {text(f'{target.name}: {said}')}"
-            for target in inside.targets(result)
-            for said in inside.sentences(target)
-        ),
         "Pictures, charts and all tables are in `report.html`, the long text in `model-card.md`, every figure in `run.json`.",
-        f"<details><summary>Commands</summary>\n\n{commands(result.commands)}\n\n</details>" if result.commands else "",
+        _folded("Inside the targets", "\n".join(f"- {text(said)}" for said in _inside(result))),
+        _folded("Commands", commands(result.commands)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _failures(result: RunResult) -> str:
+    lines = [
+        f"{target.name}: images that could not be classified: {len(bad):,} (first: {bad[0].key}: {bad[0].reason})"
+        for target in result.targets
+        if (bad := target.inference.bad_images)
+    ]
+    return "\n".join(f"- {text(line)}" for line in lines)
+
+
+def _inside(result: RunResult) -> list[str]:
+    return [f"{target.name}: {said}" for target in inside.targets(result) for said in inside.sentences(target)]
+
+
+def _folded(summary: str, content: str) -> str:
+    return f"<details><summary>{summary}</summary>\n\n{content}\n\n</details>" if content else ""
 
 
 def table(found: Table) -> str:
@@ -50,11 +64,13 @@ def titled(found: Table | None) -> str:
 def commands(found: Iterable[Command]) -> str:
     """Command lines as a block of code, each with what it measures; nothing where there is none."""
     lines = [f"# {command.what}\n{command.line}" for command in found]
-    whole = "\n".join(lines)
-    fence = "`" * max(
-        [3, *(len(run) + 1 for run in re.findall("`+", whole))]
-    )  # a path may hold the end of a shorter one
-    return f"{fence}sh\n{whole}\n{fence}" if lines else ""
+    return fenced("\n".join(lines), "sh") if lines else ""
+
+
+def fenced(code: str, language: str = "") -> str:
+    """A block of code that nothing in it can end."""
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", code))])
+    return f"{fence}{language}\n{code}\n{fence}"
 
 
 def text(value: str) -> str:

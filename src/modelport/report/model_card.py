@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..results import ReferenceAccuracy, RunResult, TargetResult
 from . import inside, rows
 from .diff import diff_verdict
-from .markdown import commands, table, text, titled
+from .markdown import commands, fenced, table, text, titled
 from .optimization import optimization_verdict
 from .profile import profile_verdict
 
@@ -64,7 +64,7 @@ def _environment(result: RunResult) -> list[str]:
         "### 2.1 Engines and hardware",
         f"{text(', '.join(engines))}. {hardware}",
         "### 2.2 Python packages",
-        f"```\nmodelport == {env.modelport}\nPython == {env.python}\n{packages}\n```",
+        fenced(f"modelport == {env.modelport}\nPython == {env.python}\n{packages}"),
     ]
 
 

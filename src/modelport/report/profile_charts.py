@@ -38,7 +38,7 @@ def types(result: ProfileResult, name: str = "types") -> Chart:
                 hovertemplate="%{y}: %{x:.1%}, %{customdata[1]:,.0f} µs in %{customdata[0]}<extra>%{fullData.name}</extra>",
             )
     order = [plain(each.type) for each in reversed(result.types)]
-    figure.update_xaxes(title="share of the operators' time", tickformat=".0%", rangemode="tozero")
+    figure.update_xaxes(title="share of the operators' time", tickformat=".0%", range=[0, 1.2 * result.types[0].share])
     figure.update_yaxes(categoryorder="array", categoryarray=order, automargin=True)
     return draw(
         figure, name, "Bars of each operator type's share of the time", barmode="overlay", height=_rows(len(order))

@@ -9,6 +9,10 @@ from ...results import BenchResult, Hygiene, InferResult, RunResult, TargetResul
 from .table import Table
 
 DISAGREEMENT = 0.1  # between pure inference and the real-data run, beyond which the reports say so
+_STAGE_COLUMNS = (
+    "stage", "workers", "items", "images", "failures", "busy s", "waited for input s", "waited for output s", "busy", "processor s",
+    "alone img/s", "e2e without it",
+)  # fmt: skip
 
 
 def performance(result: RunResult) -> list[Table]:
@@ -113,20 +117,6 @@ def _forecast(run: InferResult) -> str:
 
 def stages(run: InferResult, title: str) -> Table:
     """What each stage of a real-data run did."""
-    columns = (
-        "stage",
-        "workers",
-        "items",
-        "images",
-        "failures",
-        "busy s",
-        "waited for input s",
-        "waited for output s",
-        "busy",
-        "processor s",
-        "alone img/s",
-        "e2e without it",
-    )
     rows = [
         (
             stage.name,
@@ -153,7 +143,7 @@ def stages(run: InferResult, title: str) -> Table:
             f"and {run.environment.cores} cores would allow if nothing ever waited. Without it: forecast if the stage cost nothing."
         )
     notes += _busy("Real-data run", run.hygiene)
-    return Table(title, columns, rows, frozenset(range(1, 12)), notes)
+    return Table(title, _STAGE_COLUMNS, rows, frozenset(range(1, 12)), notes)
 
 
 def devices_table(run: InferResult | BenchResult) -> Table | None:
