@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 ROOT = Path(__file__).parents[1]
-COLUMNS = 120
+COLUMNS = 140  # of the terminal that the commands see
 VAL = "--images .demo/digits/val --labels .demo/digits/val_label.txt"
 BEFORE = (
     "modelport compile .demo/run/model.onnx --engine openvino --batch-size 8 -o digits-openvino",
@@ -46,7 +46,7 @@ def run(line: str, folder: Path) -> str:
 def draw(line: str, printed: str, target: Path) -> None:
     """Write what was printed as a picture of a terminal."""
     text = Text.from_ansi("\n".join(row.rstrip() for row in printed.strip("\n").splitlines()))
-    width = max(COLUMNS, len(line) + 2)
+    width = max(100, *(len(row) for row in [f"$ {line}", *text.plain.splitlines()]))
     console = Console(record=True, width=width, file=StringIO(), force_terminal=True)
     console.print(f"[bold green]$[/] {line}\n", highlight=False)
     console.print(text)

@@ -47,6 +47,7 @@ def run(block: Block, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.timeout(900)  # a page is a dozen processes; on a busy machine each takes its time
 @pytest.mark.parametrize("page", RUNNABLE_PAGES, ids=name)
 def test_blocks_run_in_the_order_of_the_page(page: Path, place) -> None:
     folder = place(page.stem)
