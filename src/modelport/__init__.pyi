@@ -1,6 +1,7 @@
 """The public names, for type checkers; `tests/distribution/test_public_types.py` keeps it."""
 
 from .accuracy import evaluate as evaluate
+from .classification import classify as classify
 from .comparison.compare import DiffOptions as DiffOptions
 from .comparison.compare import diff as diff
 from .comparison.fix import FixOptions as FixOptions
@@ -35,6 +36,8 @@ from .measure.sweep import SweepSpace as SweepSpace
 from .measure.sweep import sweep as sweep
 from .measure.tune import TuneOptions as TuneOptions
 from .measure.tune import tune as tune
+from .mlperf.run import loadgen as loadgen
+from .mlperf.settings import LoadGenOptions as LoadGenOptions
 from .offline import OfflineModel as OfflineModel
 from .packing import PackOptions as PackOptions
 from .packing import pack as pack
@@ -43,9 +46,11 @@ from .quantize import quantize as quantize_onnx
 from .recipe import Recipe as Recipe
 from .results import Accuracy as Accuracy
 from .results import BenchResult as BenchResult
+from .results import Classification as Classification
 from .results import Comparison as Comparison
 from .results import DiffResult as DiffResult
 from .results import InferResult as InferResult
+from .results import LoadGenResult as LoadGenResult
 from .results import OptimizationResult as OptimizationResult
 from .results import ProfileResult as ProfileResult
 from .results import RunResult as RunResult
@@ -60,6 +65,7 @@ __all__ = [
     "Accuracy",
     "BenchResult",
     "CheckpointError",
+    "Classification",
     "CompareOptions",
     "Comparison",
     "CompileError",
@@ -76,6 +82,8 @@ __all__ = [
     "Fp16Forecast",
     "InferResult",
     "InferenceError",
+    "LoadGenOptions",
+    "LoadGenResult",
     "ModelSpec",
     "ModelportError",
     "OfflineModel",
@@ -96,6 +104,7 @@ __all__ = [
     "TuneOptions",
     "TuneResult",
     "bench",
+    "classify",
     "compare",
     "compile",
     "diff",
@@ -103,6 +112,7 @@ __all__ = [
     "export",
     "forecast_fp16",
     "infer",
+    "loadgen",
     "open",
     "optimize",
     "pack",

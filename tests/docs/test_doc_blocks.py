@@ -38,6 +38,7 @@ def place(checkpoint: Path, demo_directory: Path, tmp_path_factory: pytest.TempP
 
 def run(block: Block, folder: Path) -> str:
     """Run a block as a reader would, with this Python's programs first on the path."""
+    assert unexplained(block) is None, block  # an installation, say
     words = ["bash", "-eu", "-o", "pipefail"] if block.language == "sh" else [sys.executable, "-"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
@@ -56,12 +57,14 @@ def test_blocks_run_in_the_order_of_the_page(page: Path, place) -> None:
             run(block, folder)
 
 
-def unexplained(block: Block) -> str | None:
+def unexplained(block: Block) -> str | None:  # noqa: PLR0911
     """What is wrong with a block by the rules of `doc_pages`; None where nothing is."""
     if block.language not in LANGUAGES:
         return f"language {block.language!r}; there are {sorted(LANGUAGES)}"
     if block.language == "console" and block.reason is None:
         return "a transcript is not run: say why in a comment above it"
+    if block.reason is None and re.search(r"\b(pip|apt|apt-get|conda|npm) install", block.text):
+        return "installs something: say in a comment above it that it is not run"
     if block.language in ("", "text") and commands_in(block.text):
         return "has commands: name its language"
     if block.reason is not None and block.language not in ("sh", "python", "console"):
@@ -81,6 +84,7 @@ def test_every_block_is_run_or_says_why_not() -> None:
     [
         ("```console\n$ modelport doctor\n```", "a transcript is not run"),
         ("```\nmodelport doctor\n```", "has commands"),
+        ("```sh\npip install onnxruntime-gpu\n```", "installs something"),
         ("```bash\nmodelport doctor\n```", "language 'bash'"),
         ("<!-- not run: no reason -->\n```yaml\na: 1\n```", "never run"),
         (
