@@ -64,7 +64,7 @@ def run(
 ) -> InferResult:
     options = InferOptions(
         session=SessionOptions(streams=streams, isolation=isolation),
-        pipeline=PipelineOptions(keep_scores=True, count_bad_images=count),
+        pipeline=PipelineOptions(keep_scores=True, count_bad_images=count, decoders=streams),  # one each: batches in order
     )
     return infer(model, images, out, options=options)
 
