@@ -94,6 +94,7 @@ def table(**columns: object) -> bytes:
         ("labels", b"x " + DIGITS, r"val_label.txt:1: expected `name class` with a class from 0"),
         ("labels-json", b'{"image": ' + DIGITS + b"}", "not valid JSON"),
         ("labels-json", NESTED, "not valid JSON"),
+        ("listing", b"file://c.pn[d.jpg", r"file://c\.pn\[d\.jpg: is no URL of a file \(Invalid IPv6 URL\)"),
         ("dump-npy", binary.npy_files()[-1], "a_0.npy: is an archive of arrays, expected one array"),
         ("dump-npy", b"PK\x03\x04", "a_0.npy: is an archive of arrays"),
         ("dump-npy", npy_header("{'descr': '<f4', 'shape': (1"), "a_0.npy: cannot be read as a NumPy array"),

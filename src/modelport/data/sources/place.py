@@ -129,7 +129,12 @@ def as_place(text: Path | str) -> Place:
     """A place as it is written: a path, or a URL."""
     if "://" not in (url := str(text)):
         return Path(text)
-    return Path(unquote(urlsplit(url).path)) if url.startswith("file://") else Remote(url)
+    if not url.startswith("file://"):
+        return Remote(url)
+    try:
+        return Path(unquote(urlsplit(url).path))
+    except ValueError as error:
+        raise DataError(f"{url}: is no URL of a file ({error})") from error
 
 
 def read_range(place: Place, start: int, size: int) -> bytes:
