@@ -21,7 +21,7 @@ from time import perf_counter
 import numpy as np
 from models import Configuration, Models
 
-from modelport.engines.base import Session
+from modelport.engines.session import Session
 from modelport.history.choices import Choices
 from modelport.history.compare import CompareOptions, compare_loaded
 from modelport.history.loading import Loaded, load_path

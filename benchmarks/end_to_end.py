@@ -19,7 +19,7 @@ from pure import running
 from modelport.data.decode import Decoder
 from modelport.data.source import Source, open_source
 from modelport.engines import load
-from modelport.engines.base import SessionOptions
+from modelport.engines.session import SessionOptions
 from modelport.host import usable_cores
 from modelport.inference import share_cores
 from modelport.pipeline import PipelineOptions

@@ -9,8 +9,9 @@ from typing import Any
 from photographs import folder
 
 from modelport.engines import load, open_model
-from modelport.engines.base import CompileOptions, Session, SessionOptions
+from modelport.engines.base import CompileOptions
 from modelport.engines.compiler import compile_model
+from modelport.engines.session import Session, SessionOptions
 from modelport.exporter import ExportOptions, export
 from modelport.exporter.export import load_network
 from modelport.host import usable_cores

@@ -12,7 +12,7 @@ from interleave import Figure, interleave
 
 from modelport.data.decode import Decoder
 from modelport.data.source import Source, open_source
-from modelport.engines.base import Session
+from modelport.engines.session import Session
 from modelport.offline import TensorSpec
 from modelport.pipeline import Pipeline, PipelineOptions
 from modelport.results import Target

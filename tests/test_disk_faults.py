@@ -17,7 +17,7 @@ from modelport.accuracy import INFER_FILE, PREDICTIONS_FILE
 from modelport.data.parts import JOURNAL
 from modelport.data.predictions import Predictions
 from modelport.data.source import Sample, Source
-from modelport.engines.base import SessionOptions
+from modelport.engines.session import SessionOptions
 from modelport.errors import OutputError
 from modelport.inference import infer
 from modelport.offline import OfflineModel

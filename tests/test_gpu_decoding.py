@@ -10,7 +10,7 @@ from PIL import Image
 from modelport.cli import cli
 from modelport.data import gpu_jpeg
 from modelport.data.decode import Decoder
-from modelport.engines.base import SessionOptions
+from modelport.engines.session import SessionOptions
 from modelport.inference import infer
 from modelport.packing import PackOptions, pack
 from modelport.pipeline import PipelineOptions

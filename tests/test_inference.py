@@ -16,9 +16,10 @@ from modelport.accuracy import INFER_FILE, PREDICTIONS_FILE, evaluate
 from modelport.data.predictions import Predictions
 from modelport.data.source import open_source
 from modelport.engines import load
-from modelport.engines.base import CompileOptions, SessionOptions
+from modelport.engines.base import CompileOptions
 from modelport.engines.compiler import compile_model
 from modelport.engines.null import FAULT
+from modelport.engines.session import SessionOptions
 from modelport.errors import DataError, FormatError, InferenceError, ModelportError, OutputError
 from modelport.inference import infer, share_cores
 from modelport.offline import OfflineModel

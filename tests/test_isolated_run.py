@@ -23,8 +23,8 @@ from PIL import Image
 from modelport.accuracy import INFER_FILE, PREDICTIONS_FILE
 from modelport.cli import cli
 from modelport.data.parts import JOURNAL
-from modelport.engines.base import Isolation, SessionOptions
 from modelport.engines.null import FAULT
+from modelport.engines.session import Isolation, SessionOptions
 from modelport.errors import EngineDiedError, InferenceError
 from modelport.inference import infer
 from modelport.job import run as run_job
@@ -64,7 +64,9 @@ def run(
 ) -> InferResult:
     options = InferOptions(
         session=SessionOptions(streams=streams, isolation=isolation),
-        pipeline=PipelineOptions(keep_scores=True, count_bad_images=count, decoders=streams),  # one each: batches in order
+        pipeline=PipelineOptions(
+            keep_scores=True, count_bad_images=count, decoders=streams
+        ),  # one each: batches in order
     )
     return infer(model, images, out, options=options)
 

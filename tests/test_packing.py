@@ -23,7 +23,7 @@ from modelport.cli import cli
 from modelport.data.parts import DIRECTORY
 from modelport.data.source import Source, open_source, stream_source
 from modelport.data.sources.index import MEMBERS, MEMBERS_FILE, Index, Shard
-from modelport.engines.base import SessionOptions
+from modelport.engines.session import SessionOptions
 from modelport.errors import DataError, FormatError, OutputError
 from modelport.inference import infer
 from modelport.packing import PackOptions, pack

@@ -14,8 +14,8 @@ from PIL import Image
 
 from modelport.data.decode import Decoder
 from modelport.data.source import Sample, Source
-from modelport.engines.base import Session
 from modelport.engines.null import FAULT, NullSession
+from modelport.engines.session import Session
 from modelport.errors import DataError, InferenceError
 from modelport.offline import EngineVersion, Manifest, OfflineModel, PrecisionPair, TensorSpec
 from modelport.pipeline import Pipeline, PipelineOptions

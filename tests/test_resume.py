@@ -20,8 +20,8 @@ from PIL import Image
 from modelport.accuracy import INFER_FILE, PREDICTIONS_FILE
 from modelport.data.parts import DIRECTORY, JOURNAL
 from modelport.data.predictions import Predictions
-from modelport.engines.base import SessionOptions
 from modelport.engines.null import FAULT
+from modelport.engines.session import SessionOptions
 from modelport.errors import InferenceError, OutputError
 from modelport.inference import infer
 from modelport.offline import OfflineModel

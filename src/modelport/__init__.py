@@ -46,7 +46,7 @@ _HOME = {  # public name: module, and the name there where it differs
     "QuantizeOptions": "quantize",
     "Recipe": "recipe",
     "RunResult": "results",
-    "SessionOptions": "engines.base",
+    "SessionOptions": "engines.session",
     "SweepResult": "results",
     "SweepSpace": "measure.sweep",
     "TuneOptions": "measure.tune",

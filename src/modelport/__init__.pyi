@@ -7,8 +7,8 @@ from .comparison.compare import diff as diff
 from .comparison.fix import FixOptions as FixOptions
 from .engines import open_model as open
 from .engines.base import CompileOptions as CompileOptions
-from .engines.base import SessionOptions as SessionOptions
 from .engines.compiler import compile_model as compile
+from .engines.session import SessionOptions as SessionOptions
 from .errors import CheckpointError as CheckpointError
 from .errors import CompileError as CompileError
 from .errors import DataError as DataError

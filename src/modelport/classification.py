@@ -17,8 +17,9 @@ from .data.decode import Decoder, require_pixels_for
 from .data.predictions import Prediction, top_classes
 from .data.source import Sample, Source, open_source
 from .engines import load
-from .engines.base import CompileOptions, SessionOptions
+from .engines.base import CompileOptions
 from .engines.compiler import compile_model
+from .engines.session import SessionOptions
 from .errors import DataError, EngineUnavailableError, FormatError
 from .graph import read_classifier
 from .host import usable_cores

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from .data.parts import Parts
 from .data.predictions import Prediction
-from .engines.base import Session
+from .engines.session import Session
 from .errors import OutputError
 from .exclusive import watch
 from .pipeline import Pipeline

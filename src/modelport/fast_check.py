@@ -9,7 +9,7 @@ import numpy as np
 from .data.decode import Decoder
 from .data.predictions import top_classes
 from .data.source import Sample, Source
-from .engines.base import Session
+from .engines.session import Session
 from .errors import DataError
 from .results import FastCheck
 

@@ -15,7 +15,8 @@ from .data.gpu_jpeg import require_nvjpeg
 from .data.labels import read_labels, require_in_range
 from .data.source import Source, open_source
 from .engines import load
-from .engines.base import Engine, SessionOptions
+from .engines.base import Engine
+from .engines.session import SessionOptions
 from .errors import DataError
 from .exclusive import warn_if_busy
 from .executor import Executor, InThisProcess

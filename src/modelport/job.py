@@ -18,8 +18,9 @@ from .data.labels import label_key, read_labels
 from .data.predictions import Predictions
 from .data.source import Source, open_source
 from .engines import load, open_model
-from .engines.base import BATCH_TIMEOUT_S, CompileOptions, Isolation, Session, SessionOptions
+from .engines.base import CompileOptions
 from .engines.compiler import compile_model
+from .engines.session import BATCH_TIMEOUT_S, Isolation, Session, SessionOptions
 from .errors import DataError, EngineUnavailableError
 from .files import digest, write_text
 from .gallery import choose, thumbnails

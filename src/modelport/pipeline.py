@@ -21,7 +21,7 @@ from .channel import Channel, Closed
 from .data.decode import Decoder
 from .data.predictions import Prediction, top_classes
 from .data.source import Sample, Source
-from .engines.base import Session
+from .engines.session import Session
 from .errors import DataError, InferenceError
 from .host import pinned
 from .results import BadImage, DeviceStats, Interface, StageStats

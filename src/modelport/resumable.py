@@ -15,7 +15,7 @@ from . import files
 from .accuracy import INFER_FILE, PREDICTIONS_FILE
 from .data.parts import JOURNAL, Parts, open_parts
 from .data.predictions import schema, writing
-from .engines.base import Session
+from .engines.session import Session
 from .errors import FormatError, OutputError, StoppedError
 from .executor import Executor, InThisProcess
 from .fast_check import FastSample

@@ -10,7 +10,7 @@ from .data.decode import Decoder
 from .data.fast import Decoding, Preprocessing, make_decoder
 from .data.predictions import Prediction
 from .data.source import Source
-from .engines.base import Session, SessionOptions
+from .engines.session import Session, SessionOptions
 from .exclusive import watch
 from .fast_check import FastSample
 from .host import environment

@@ -251,7 +251,7 @@ class TestActor:
     def assignment(self, null, tmp_path):
         from modelport import files
         from modelport.cluster.shards import Assignment
-        from modelport.engines.base import SessionOptions
+        from modelport.engines.session import SessionOptions
         from modelport.offline import MANIFEST
         from modelport.pipeline import PipelineOptions
 

@@ -23,8 +23,9 @@ from modelport import engines
 from modelport.data.decode import Decoder
 from modelport.data.predictions import Predictions
 from modelport.engines import atc
-from modelport.engines.base import CompileOptions, SessionOptions
+from modelport.engines.base import CompileOptions
 from modelport.engines.compiler import compile_model
+from modelport.engines.session import SessionOptions
 from modelport.errors import EngineUnavailableError, InferenceError
 from modelport.graph.aipp import Aipp
 from modelport.inference import infer

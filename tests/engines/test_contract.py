@@ -18,8 +18,8 @@ from chips import engine_options
 
 from modelport import engines
 from modelport.engines import open_model
-from modelport.engines.base import Isolation, Session, SessionOptions
 from modelport.engines.compiler import compile_model
+from modelport.engines.session import Isolation, Session, SessionOptions
 from modelport.errors import CompileError, EngineUnavailableError, FormatError, InferenceError
 from modelport.files import digest
 from modelport.host import fingerprint

@@ -13,9 +13,9 @@ from flat_images import write_images
 
 from modelport import engines
 from modelport.accuracy import PREDICTIONS_FILE
-from modelport.engines.base import Session, SessionOptions
 from modelport.engines.devices import DevicesSession, split_cores
 from modelport.engines.null import FAULT
+from modelport.engines.session import Session, SessionOptions
 from modelport.errors import EngineUnavailableError
 from modelport.host import pinned
 from modelport.inference import infer

@@ -18,8 +18,9 @@ import torch
 import torch_models
 
 from modelport import engines
-from modelport.engines.base import CompileOptions, SessionOptions
+from modelport.engines.base import CompileOptions
 from modelport.engines.compiler import compile_model
+from modelport.engines.session import SessionOptions
 from modelport.errors import CompileError, EngineUnavailableError, FormatError, InferenceError
 from modelport.files import digest
 from modelport.inductor.facts import PackageFacts

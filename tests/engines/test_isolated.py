@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from modelport import engines
-from modelport.engines.base import Isolation, Session, SessionOptions
 from modelport.engines.null import FAULT
+from modelport.engines.session import Isolation, Session, SessionOptions
 from modelport.errors import EngineDiedError, FormatError, InferenceError
 from modelport.offline import OfflineModel
 
@@ -237,7 +237,7 @@ def test_closing_ends_a_process_that_others_hang_in(model, monkeypatch):
 PARENT = """
 import sys, numpy as np, psutil
 from modelport import engines
-from modelport.engines.base import Isolation, SessionOptions
+from modelport.engines.session import Isolation, SessionOptions
 with engines.open_model(sys.argv[1], SessionOptions(isolation=Isolation())) as session:
     print(*(child.pid for child in psutil.Process().children()), flush=True)
     session.infer(np.zeros(session.input.shape, np.float32))

@@ -18,9 +18,10 @@ from onnx import helper
 
 from modelport import files
 from modelport.engines import load, onnxruntime_gpu, open_model
-from modelport.engines.base import CompileOptions, SessionOptions
+from modelport.engines.base import CompileOptions
 from modelport.engines.compiler import compile_model
 from modelport.engines.onnxruntime_gpu import BoundSession, gpu_here, require_engine_in, require_executed, view_of
+from modelport.engines.session import SessionOptions
 from modelport.errors import CompileError, EngineUnavailableError, InferenceError
 from modelport.offline import MANIFEST, OfflineModel
 from modelport.spec import Precision

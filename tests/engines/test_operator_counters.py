@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from modelport import engines
-from modelport.engines.base import SessionOptions
 from modelport.engines.onnxruntime_trace import read_trace
+from modelport.engines.session import SessionOptions
 from modelport.errors import InferenceError
 from modelport.graph.source import SOURCE_FILE, SourceGraph
 from modelport.spec import Precision

@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from modelport.engines.base import Session, SessionOptions
 from modelport.engines.null import FAULT
+from modelport.engines.session import Session, SessionOptions
 from modelport.errors import FormatError, InferenceError
 from modelport.host import environment
 from modelport.measure.bench import bench, run_rounds

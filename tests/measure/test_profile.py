@@ -13,7 +13,7 @@ from PIL import Image
 from modelport import engines
 from modelport.data.decode import Decoder
 from modelport.data.source import open_source
-from modelport.engines.base import SessionOptions
+from modelport.engines.session import SessionOptions
 from modelport.errors import DataError, FormatError, InferenceError, OutputError
 from modelport.graph.source import SOURCE_FILE
 from modelport.host import environment

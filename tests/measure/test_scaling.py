@@ -8,8 +8,8 @@ import pytest
 from commands import modelport
 from flat_images import write_images
 
-from modelport.engines.base import SessionOptions
 from modelport.engines.null import FAULT
+from modelport.engines.session import SessionOptions
 from modelport.errors import FormatError
 from modelport.inference import infer
 from modelport.measure.scaling import DEFAULTS, numbers_of, plan_scale

@@ -16,7 +16,7 @@ from places import ROOT
 from modelport.accuracy import evaluate
 from modelport.cli import cli
 from modelport.data.predictions import Predictions
-from modelport.engines.base import SessionOptions
+from modelport.engines.session import SessionOptions
 from modelport.errors import DataError, EngineUnavailableError, InferenceError, OutputError
 from modelport.inference import infer
 from modelport.mlperf import run as mlperf_run

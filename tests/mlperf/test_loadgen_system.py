@@ -12,7 +12,7 @@ import pytest
 from modelport.data.decode import Decoder
 from modelport.data.source import open_source
 from modelport.engines import open_model
-from modelport.engines.base import SessionOptions
+from modelport.engines.session import SessionOptions
 from modelport.errors import DataError, InferenceError
 from modelport.mlperf.answers import ANSWER
 from modelport.mlperf.library import SampleLibrary, identity

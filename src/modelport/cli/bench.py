@@ -27,7 +27,7 @@ def command(
 
     Several models of different batch sizes make one table. With --json, one model gives one document, several a list.
     """
-    from ..engines.base import SessionOptions
+    from ..engines.session import SessionOptions
     from ..history import record
     from ..measure.bench import bench
     from ..report.rows import bench_table, devices_table

@@ -87,7 +87,7 @@ def command(
     Predictions are in input order, one row per image; what could not be read is a row with its reason. Killed or stopped,
     the same command goes on where it was; where images have changed since, only their batches are done again.
     """
-    from ..engines.base import BATCH_TIMEOUT_S, Isolation, SessionOptions
+    from ..engines.session import BATCH_TIMEOUT_S, Isolation, SessionOptions
     from ..history import record
     from ..host import usable_cores
     from ..inference import infer

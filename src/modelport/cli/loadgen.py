@@ -51,7 +51,7 @@ def command(
     Its settings are those of MLPerf's image classification (resnet50): at least ten minutes. Images are prepared and in
     memory before its clock starts. Exit code 3 where it says INVALID, with the reasons; its logs are kept.
     """
-    from ..engines.base import SessionOptions
+    from ..engines.session import SessionOptions
     from ..mlperf.run import loadgen
     from ..mlperf.settings import LoadGenOptions
     from ..report.loadgen import loadgen_tables

@@ -18,7 +18,7 @@ from ..data.fast import make_decoder
 from ..data.parts import write_part
 from ..data.predictions import schema
 from ..engines import open_model
-from ..engines.base import Session
+from ..engines.session import Session
 from ..errors import InferenceError, ModelportError
 from ..host import environment
 from ..offline import MANIFEST, OfflineModel

@@ -24,7 +24,7 @@ from .. import errors, files
 from ..data.parts import Part, Parts
 from ..data.source import Source
 from ..engines import open_model
-from ..engines.base import Session, SessionOptions
+from ..engines.session import Session, SessionOptions
 from ..errors import DataError, InferenceError
 from ..exclusive import Watch
 from ..executor import Executor

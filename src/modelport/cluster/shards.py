@@ -14,7 +14,7 @@ from ..data.source import Sample, Source
 from ..data.sources.parquet import Row
 from ..data.sources.place import Known, Remote
 from ..data.sources.tar import Member
-from ..engines.base import SessionOptions
+from ..engines.session import SessionOptions
 from ..origin import Origin
 from ..pipeline import PipelineOptions
 from ..results import DeviceStats, StageStats

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from ..engines.base import Engine, SessionOptions
+from ..engines.base import Engine
+from ..engines.session import SessionOptions
 from ..errors import DataError
 from ..offline import OfflineModel
 from ..results.diff import Side

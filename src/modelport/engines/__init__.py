@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..errors import EngineUnavailableError
 from ..offline import OfflineModel
-from .base import Engine, Session, SessionOptions
+from .base import Engine
+from .session import Session, SessionOptions
 
 _TABLE = {
     "ascend": "ascend:AscendEngine",

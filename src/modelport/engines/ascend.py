@@ -26,7 +26,8 @@ from ..offline import OfflineModel
 from ..spec import ModelSpec, Precision
 from . import atc
 from .ascend_device import Device, ask_soc
-from .base import UNKNOWN_VERSION, Compiled, CompileOptions, Engine, Plan, Session, SessionOptions
+from .base import UNKNOWN_VERSION, Compiled, CompileOptions, Engine, Plan
+from .session import Session, SessionOptions
 
 _OM, _COMMAND, _LOG = "model.om", "atc.txt", "atc.log"
 _logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import EngineUnavailableError
 from ..host import core_numbers, pinned
-from .base import Session, SessionOptions
+from .session import Session, SessionOptions
 
 
 class DevicesSession(Session):

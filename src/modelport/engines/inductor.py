@@ -27,8 +27,9 @@ from ..inductor.failures import translate
 from ..inductor.toolkit import CACHE_VARIABLE
 from ..offline import OfflineModel
 from ..spec import ColorOrder, ModelSpec, Precision, Preprocess
-from .base import Compiled, CompileOptions, Engine, OperatorTimes, Session, SessionOptions
+from .base import Compiled, CompileOptions, Engine
 from .inductor_operators import read_operators
+from .session import OperatorTimes, Session, SessionOptions
 
 _PACKAGE, _MEASURED = "model.pt2", "autotune.json"
 _DTYPES = {Precision.F32: "float32", Precision.FP16: "float16", Precision.BF16: "bfloat16"}

@@ -18,8 +18,8 @@ import numpy as np
 
 from ..errors import EngineDiedError
 from ..offline import OfflineModel
-from .base import Session, SessionOptions
 from .isolated_process import EngineGone, EngineProcess
+from .session import Session, SessionOptions
 
 log = logging.getLogger("modelport")
 

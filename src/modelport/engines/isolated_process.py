@@ -17,7 +17,7 @@ from .. import child
 from ..errors import EngineDiedError, EngineUnavailableError
 from ..host import pinned
 from ..offline import OfflineModel
-from .base import SessionOptions
+from .session import SessionOptions
 from .shared_memory import map_slots, shared_file, slot_bytes
 
 _WORKER = f"{__package__}.isolated_worker"

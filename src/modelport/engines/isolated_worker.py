@@ -19,7 +19,7 @@ from .. import child
 from ..errors import EngineDiedError, ModelportError
 from ..offline import OfflineModel
 from . import open_model
-from .base import Session, SessionOptions
+from .session import Session, SessionOptions
 from .shared_memory import map_slots
 
 

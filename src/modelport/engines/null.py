@@ -37,7 +37,8 @@ from ..errors import CompileError, InferenceError
 from ..graph import ClassifierGraph
 from ..offline import OfflineModel
 from ..spec import ModelSpec, Precision
-from .base import Compiled, CompileOptions, Engine, Session, SessionOptions
+from .base import Compiled, CompileOptions, Engine
+from .session import Session, SessionOptions
 
 FAULT = "MODELPORT_NULL_FAULT"
 _FILE = "null.txt"

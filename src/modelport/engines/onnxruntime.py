@@ -22,7 +22,7 @@ from ..graph.source import write_source
 from ..offline import OfflineModel
 from ..spec import ModelSpec, Precision
 from ..telemetry import switch_off
-from .base import Compiled, CompileOptions, Engine, OperatorTimes, Session, SessionOptions, Taps, read_source
+from .base import Compiled, CompileOptions, Engine, Taps, read_source
 from .onnxruntime_gpu import (
     KINDS,
     BoundSession,
@@ -34,6 +34,7 @@ from .onnxruntime_gpu import (
     settings_of,
 )
 from .onnxruntime_trace import CHAIN_INPUT, CHAIN_LENGTH, Trace, chain, read_operators, read_trace
+from .session import OperatorTimes, Session, SessionOptions
 
 _GRAPH = "model.onnx"
 _INT8 = frozenset({"QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"})

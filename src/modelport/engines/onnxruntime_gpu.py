@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import CompileError, EngineUnavailableError, InferenceError
 from ..offline import OfflineModel
-from .base import Session
+from .session import Session
 
 KINDS = ("cuda", "tensorrt")  # of CompileOptions.device
 _CUDA, _TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"

@@ -21,9 +21,10 @@ from ..graph.source import write_source
 from ..offline import OfflineModel
 from ..spec import ModelSpec, Precision
 from ..telemetry import without_reporter
-from .base import Compiled, CompileOptions, Engine, OperatorTimes, Session, SessionOptions, Taps, read_source
+from .base import Compiled, CompileOptions, Engine, Taps, read_source
 from .openvino_counters import CUT_OFF_US, block_means, read_operators, read_totals
 from .openvino_quantized import restore_fake_quantize
+from .session import OperatorTimes, Session, SessionOptions
 
 _BLOB = "model.blob"
 # INFERENCE_PRECISION_HINT is always set: left alone, the plugin picks bf16 on a CPU that has it, silently, and it does

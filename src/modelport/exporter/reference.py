@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engines.base import Session
+from ..engines.session import Session
 from ..offline import TensorSpec
 from ..results import Target
 from ..spec import ModelSpec, Precision

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from ..engines import load, open_model
-from ..engines.base import Session, SessionOptions
+from ..engines.session import Session, SessionOptions
 from ..offline import OfflineModel
 
 log = logging.getLogger("modelport")

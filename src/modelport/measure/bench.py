@@ -13,7 +13,7 @@ from time import perf_counter
 import numpy as np
 
 from ..engines import load
-from ..engines.base import Session, SessionOptions
+from ..engines.session import Session, SessionOptions
 from ..exclusive import warn_if_busy, watch
 from ..host import environment, pinned
 from ..offline import OfflineModel

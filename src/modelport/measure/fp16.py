@@ -19,8 +19,9 @@ from ..data.labels import label_key, read_labels
 from ..data.predictions import Predictions
 from ..data.source import Source
 from ..engines import load
-from ..engines.base import CompileOptions, SessionOptions
+from ..engines.base import CompileOptions
 from ..engines.compiler import compile_model
+from ..engines.session import SessionOptions
 from ..errors import InferenceError
 from ..graph import ClassifierGraph, read_classifier
 from ..graph.fp16 import LARGEST, emulate_fp16

@@ -15,7 +15,7 @@ from typing import Any
 from .. import child
 from ..child import ChildDiedError, ChildTimeoutError
 from ..engines import load
-from ..engines.base import SessionOptions
+from ..engines.session import SessionOptions
 from ..errors import InferenceError
 from ..exclusive import watch
 from ..offline import OfflineModel

@@ -16,7 +16,7 @@ from ..data.op_csv_writer import write_op_csv
 from ..data.source import open_source
 from ..data.trace import write_trace
 from ..engines import load
-from ..engines.base import OperatorTimes, Session, SessionOptions
+from ..engines.session import OperatorTimes, Session, SessionOptions
 from ..errors import DataError, FormatError, InferenceError
 from ..exclusive import warn_if_busy, watch
 from ..host import environment

@@ -17,8 +17,9 @@ import numpy as np
 from .. import child
 from ..child import ChildDiedError, ChildTimeoutError
 from ..engines import load
-from ..engines.base import CompileOptions, Session, SessionOptions
+from ..engines.base import CompileOptions
 from ..engines.compiler import compile_model
+from ..engines.session import Session, SessionOptions
 from ..errors import CompilerDiedError, CompilerTimeoutError, InferenceError, ModelportError
 from ..exclusive import watch
 from ..host import usable_cores

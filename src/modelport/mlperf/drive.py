@@ -22,7 +22,7 @@ import mlperf_loadgen as lg
 from .. import child
 from ..data.source import open_source
 from ..engines import load
-from ..engines.base import Session, SessionOptions
+from ..engines.session import Session, SessionOptions
 from ..errors import DataError, InferenceError
 from ..measure.bench import run_rounds
 from ..measure.trial import run_for

@@ -20,7 +20,7 @@ from ..data.labels import read_labels
 from ..data.predictions import as_table, schema, writing
 from ..data.source import PIECE, Source
 from ..engines import load
-from ..engines.base import SessionOptions
+from ..engines.session import SessionOptions
 from ..errors import DataError, EngineUnavailableError, InferenceError
 from ..exclusive import warn_if_busy, watch
 from ..host import environment

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..engines.base import SessionOptions
+from ..engines.session import SessionOptions
 from ..results import Scenario
 
 BENCHMARK = "resnet50"  # MLPerf's image classification

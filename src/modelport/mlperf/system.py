@@ -9,7 +9,7 @@ from threading import Condition, Thread
 
 import numpy as np
 
-from ..engines.base import Session
+from ..engines.session import Session
 from ..host import pinned
 from .answers import ANSWER, encode
 from .library import SampleLibrary
