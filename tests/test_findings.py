@@ -56,6 +56,12 @@ def with_metadata(value: bytes) -> bytes:
     return model.SerializeToString().replace(b"A" * len(value), value)
 
 
+def parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
 def op_summary(**cells: str) -> bytes:
     """Two operators, the first with these cells."""
     plain = {
@@ -95,6 +101,8 @@ def table(**columns: object) -> bytes:
         ("labels-json", b'{"image": ' + DIGITS + b"}", "not valid JSON"),
         ("labels-json", NESTED, "not valid JSON"),
         ("listing", b"file://c.pn[d.jpg", r"file://c\.pn\[d\.jpg: is no URL of a file \(Invalid IPv6 URL\)"),
+        ("override", b"targets={" + b"[" * 8000, r"brackets are nested more than 100 deep"),
+        ("parquet", parquet(pa.table({"key": [b"\xff"], "image": [b"x"]})), r"expected names as text in `key` and `image\.path`"),
         ("dump-npy", binary.npy_files()[-1], "a_0.npy: is an archive of arrays, expected one array"),
         ("dump-npy", b"PK\x03\x04", "a_0.npy: is an archive of arrays"),
         ("dump-npy", npy_header("{'descr': '<f4', 'shape': (1"), "a_0.npy: cannot be read as a NumPy array"),

@@ -16,8 +16,9 @@ JPEG_SCANS = 100  # encoders write about ten; each is decoded over all pixels
 TEXT_BYTES = 512 * MIB  # JSON, CSV, labels, lists; the labels of 14 million images have about this size
 LINE_CHARACTERS = 16_384  # of a label file or list: a path has at most 4,096 bytes
 YAML_BYTES = 4 * MIB
+YAML_DEPTH = 100  # of brackets
 YAML_VALUES = 100_000  # with every alias written out
-PATTERN_NAMES = 1_000_000  # that the braces of a pattern such as `{000000..099999}.tar` stand for
+PATTERN_NAMES = 100_000  # that the braces of a pattern such as `{000000..099999}.tar` stand for
 SCORES_BYTES = 64 * MIB  # one image's scores
 
 # Models

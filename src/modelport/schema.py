@@ -112,7 +112,15 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, which counts what aliases and merges stand for before it builds any of it."""
+    """The safe loader, which counts what aliases and merges stand for before it builds any of it.
+
+    The scanner looks at every bracket that is open for each token, so it is kept from nesting deeply.
+    """
+
+    def fetch_flow_collection_start(self, token_class: type) -> None:
+        if self.flow_level >= limits.YAML_DEPTH:
+            raise ValueError(f"brackets are nested more than {limits.YAML_DEPTH} deep")
+        super().fetch_flow_collection_start(token_class)
 
     def get_single_node(self) -> yaml.Node | None:
         node = super().get_single_node()

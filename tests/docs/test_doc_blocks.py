@@ -63,7 +63,11 @@ def unexplained(block: Block) -> str | None:  # noqa: PLR0911
         return f"language {block.language!r}; there are {sorted(LANGUAGES)}"
     if block.language == "console" and block.reason is None:
         return "a transcript is not run: say why in a comment above it"
-    if block.reason is None and re.search(r"\b(pip|apt|apt-get|conda|npm) install", block.text):
+    if (
+        block.reason is None
+        and block.language in ("sh", "python")
+        and re.search(r"\b(pip|apt|apt-get|conda|npm) install", block.text)
+    ):
         return "installs something: say in a comment above it that it is not run"
     if block.language in ("", "text") and commands_in(block.text):
         return "has commands: name its language"

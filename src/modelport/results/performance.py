@@ -212,7 +212,8 @@ class StageStats(Result):
     @property
     def busy_share(self) -> float:
         """Busy time ÷ all time of its workers; the stage nearest 1 limits the pipeline."""
-        return self.busy_s / (self.workers * self.wall_s) if self.wall_s else 0.0
+        whole = self.workers * self.wall_s
+        return self.busy_s / whole if whole else 0.0
 
     @computed_field
     @property

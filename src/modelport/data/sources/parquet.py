@@ -75,8 +75,17 @@ def _shard(shard: Place) -> Iterator[Sample]:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group, columns=wanted) if wanted else None
             count = file.metadata.row_group(group).num_rows
+            if table is not None and table.num_rows != count:
+                raise DataError(
+                    f"{shard}: row group {group} has {table.num_rows} rows, not {count}: it was damaged; copy it again"
+                )
             keys, names, labels = (_column(table, name, count) for name in ("key", "image.path", "label"))
             for row in range(count):
+                for text in (keys[row], names[row]):
+                    if not isinstance(text, str | None):
+                        raise DataError(
+                            f"{shard}: expected names as text in `key` and `image.path`, got {str(text)[:40]!r}"
+                        )
                 name = names[row] or f"{PurePosixPath(shard.name).stem}-{group:04d}-{row:06d}"
                 yield Sample(
                     printable(keys[row] or name), Row(shard, name, group, row), _class(labels[row], shard, name)
@@ -105,7 +114,7 @@ def opened(shard: Place) -> Iterator[pq.ParquetFile]:
     try:
         with reporting(shard), shard.open("rb") as stream, pq.ParquetFile(stream) as file:
             yield file
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:  # names of columns are decoded by pyarrow itself
         problem = str(error).splitlines()[0]
         raise DataError(
             f"{shard}: is no whole Parquet file ({problem}): it was cut off or damaged; copy it again"
