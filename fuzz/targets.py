@@ -180,7 +180,7 @@ DATA = (
     Target("dump-npy", binary.npy_files, in_directory("dump-npy/a_0.npy", dump.read_dump)),
     Target("op-summary", _SUMMARY, in_file("op-summary/op_summary_0_1.csv", _profile)),
     Target("op-statistic", _STATISTIC, in_directory("op-statistic/op_statistic_0_1.csv", op_csv.read_op_statistic)),
-    Target("pattern", _texts("x/{000..012}.tar", "{a,b}/{c,d}"), _text(_expanded)),
+    Target("pattern", _texts("x/{000..012}.tar", "{a,b}/{c,d}"), _text(_expanded), slow=True),  # each name is looked up
     Target("listing", _texts("a.jpg\nb/c.png\nfile:///d.jpg\n"), in_file("listing/images.txt", source.open_source)),
     Target("tar", binary.tar_files, in_file("tar/shard.tar", _read_all)),
     Target("parquet", binary.parquet_files, in_file("parquet/shard.parquet", _read_all), slow=True),
