@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,12 @@ def with_metadata(value: bytes) -> bytes:
     return model.SerializeToString().replace(b"A" * len(value), value)
 
 
+def of_another_disk() -> bytes:
+    """The end of a zip64 whose directory is said to be on disk 1."""
+    place = struct.pack("<4sIQI", b"PK\6\7", 1, 0, 2)
+    return place + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0, 0, 0, 0, 0)
+
+
 def parquet(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink)
@@ -101,6 +108,7 @@ def table(**columns: object) -> bytes:
         ("labels-json", b'{"image": ' + DIGITS + b"}", "not valid JSON"),
         ("labels-json", NESTED, "not valid JSON"),
         ("listing", b"file://c.pn[d.jpg", r"file://c\.pn\[d\.jpg: is no URL of a file \(Invalid IPv6 URL\)"),
+        ("checkpoint", of_another_disk(), r"weights\.pth: is no whole checkpoint \(zipfiles that span multiple disks"),
         ("override", b"targets={" + b"[" * 8000, r"brackets are nested more than 100 deep"),
         ("parquet", parquet(pa.table({"key": [b"\xff"], "image": [b"x"]})), r"expected names as text in `key` and `image\.path`"),
         ("dump-npy", binary.npy_files()[-1], "a_0.npy: is an archive of arrays, expected one array"),

@@ -40,6 +40,8 @@ def refuse_hostile(path: Path) -> None:
                 _check_zip(path, file)
             elif _is_tar(file):
                 raise CheckpointError(f"{path}: is a tar archive: unpack it, and give the .pth or .safetensors inside")
+    except zipfile.BadZipFile as error:  # of `is_zipfile`, where an archive claims to go on on another disk
+        raise CheckpointError(f"{path}: is no whole checkpoint ({error}); is it damaged?") from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
 
