@@ -109,6 +109,7 @@ def table(**columns: object) -> bytes:
         ("labels-json", NESTED, "not valid JSON"),
         ("listing", b"file://c.pn[d.jpg", r"file://c\.pn\[d\.jpg: is no URL of a file \(Invalid IPv6 URL\)"),
         ("checkpoint", of_another_disk(), r"weights\.pth: is no whole checkpoint \(zipfiles that span multiple disks"),
+        ("parquet", parquet(pa.table({"image": [b"x"], "key": ["a"]})).replace(b"key", b"k\xffy"), r"is no whole Parquet file \('utf-8'"),
         ("override", b"targets={" + b"[" * 8000, r"brackets are nested more than 100 deep"),
         ("parquet", parquet(pa.table({"key": [b"\xff"], "image": [b"x"]})), r"expected names as text in `key` and `image\.path`"),
         ("dump-npy", binary.npy_files()[-1], "a_0.npy: is an archive of arrays, expected one array"),
@@ -160,6 +161,11 @@ def table(**columns: object) -> bytes:
 def test_it_is_told_in_a_line(target, data, message):
     with pytest.raises(TYPED, match=message):
         TARGETS[target].parse(data)
+
+
+def test_a_stage_without_workers_was_busy_for_no_share():
+    stage = documents.document(results.StageStats) | {"workers": 0, "wall_s": -1}
+    TARGETS["Outcome"].parse(json.dumps({"start": 0, "images": 1, "actor": "a", "stages": [stage]}).encode())
 
 
 @pytest.mark.parametrize("target", ["parts-journal", "prepared"])

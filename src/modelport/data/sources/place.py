@@ -150,7 +150,7 @@ def read_range(place: Place, start: int, size: int) -> bytes:
     else:
         with place.open("rb") as file:
             file.seek(start)  # which refuses a negative place
-            data = file.read(min(max(size, 0), place.stat().st_size))
+            data = file.read(max(size, 0))
     if len(data) != size:
         raise OSError(
             f"{place} ends at byte {start + len(data):,}, this image's last is {start + size:,}: it was cut off"
