@@ -80,6 +80,7 @@ def test_a_spec_without_names_is_written_as_before():
     named = models.SPEC.named(NAMES)
     assert ModelSpec.parse(named.jsonable(), "here") == named
     assert (named.name_of(1), models.SPEC.name_of(1)) == ("dog", "1")
+    assert (named.called(1), named.called(99), models.SPEC.called(1)) == ("1 dog", "99", "1")
     assert models.SPEC.named(None) is models.SPEC
 
 

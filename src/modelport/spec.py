@@ -148,6 +148,11 @@ class ModelSpec(Record):
             )
         return self.model_copy(update={"class_names": names})
 
+    def called(self, label: int) -> str:
+        """How a class is told in tables: by its number, and its name where names are known."""
+        known = self.class_names is not None and 0 <= label < len(self.class_names)
+        return f"{label} {self.name_of(label)}" if known else str(label)
+
     def name_of(self, label: int) -> str:
         """The class's name; its number where names are not known."""
         return self.class_names[label] if self.class_names is not None else str(label)

@@ -117,6 +117,20 @@ def test_a_mistake_of_several_targets_is_shown_once_the_surest_first():
     assert found[0].text == "b: label 1; taken for 3 by 2 targets (at least 80% sure)"
 
 
+def test_classes_are_told_by_their_names_where_the_model_has_them():
+    made = (Decision(key="a", label=1, decided=0, confidence=0.5, before=1),)
+    result = with_mistakes(made, ())
+    names = tuple(f"name{number}" for number in range(result.model.num_classes))
+    result = result.model_copy(update={"model": result.model.named(names)})
+
+    assert contact_sheet.mistakes(result, {})[0].lines == ("label 1 name1", "openvino-bf16: 0 name0 (50% sure)")
+    target = FAST.model_copy(update={"changed": made})
+    assert contact_sheet.changed(target, {}, result.model.called)[0].lines[1:] == (
+        "source: 1 name1",
+        "now: 0 name0 (50% sure), wrong",
+    )
+
+
 def test_no_more_mistakes_are_shown_than_one_looks_at():
     many = tuple(Decision(key=str(number), label=0, decided=1, confidence=number / 100) for number in range(40))
 
@@ -189,6 +203,12 @@ def test_classes_and_confusion():
     assert confused.rows == [("3", "2", "1,300")]
     assert matrix is not None
     assert matrix.rows == [("0", "8", "·"), ("1", "1,300", "5")]
+    named = [make(None, found, "c{}".format) for make in (rows.worst_classes, rows.confused, rows.matrix)]
+    assert [table and (table.title.removeprefix("None: "), table.rows[0][0]) for table in named] == [
+        ("Worst classes", "c3"),
+        ("Most confused", "c3"),
+        ("confusion", "c0"),
+    ]
     chart = run_charts.confusion(found, "c")
     assert chart is not None
     assert chart.text.startswith("Matrix of 2 classes")

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from .remember import Memory, history_options
 from .shared import PATH, emit, force_option, json_option
-
-if TYPE_CHECKING:
-    from ..report.rows import Table
-    from ..results import Accuracy
-
-_SHOWN = 5
 
 
 @click.command()
@@ -41,7 +34,7 @@ def command(
 
     from ..accuracy import INFER_FILE, evaluate
     from ..history import record
-    from ..report.rows import Table, denominator, percent
+    from ..report.rows import Table, confused, denominator, percent, worst_classes
 
     result = evaluate(directory, labels, output, force=force)
     if (directory / INFER_FILE).is_file():  # else nobody knows what made the predictions
@@ -53,35 +46,14 @@ def command(
         for n, (share, interval) in enumerate(zip(result.topn, result.interval95, strict=True), start=1)
     ]
     table = Table("Accuracy", ("", "share", "95 % interval (Wilson)"), rows, frozenset({1, 2}), [denominator(result)])
-    name = _names(directory)
-    emit(result.jsonable(), as_json, table, _classes(result, name), _confusion(result, name))
+    called = _called(directory)
+    emit(result.jsonable(), as_json, table, worst_classes(None, result, called), confused(None, result, called))
 
 
-def _names(directory: Path) -> Callable[[int], str]:
+def _called(directory: Path) -> Callable[[int], str]:
     """How a class is told: by its number, and its name where `infer` knew it."""
     from ..accuracy import INFER_FILE
     from ..results import InferResult
 
     spec = InferResult.read(directory / INFER_FILE).model if (directory / INFER_FILE).is_file() else None
-    if spec is None or spec.class_names is None:
-        return str
-    return lambda label: f"{label} {spec.name_of(label)}"
-
-
-def _classes(result: Accuracy, name: Callable[[int], str]) -> Table | None:
-    from ..report.rows import Table, percent
-
-    if not result.worst_classes:
-        return None
-    rows = [
-        (name(c.label), f"{c.images:,}", percent(c.top1 / c.images), percent(c.top5 / c.images))
-        for c in result.worst_classes[:_SHOWN]
-    ]
-    return Table("Worst classes", ("class", "images", "top-1", "top-5"), rows, frozenset({1, 2, 3}))
-
-
-def _confusion(result: Accuracy, name: Callable[[int], str]) -> Table | None:
-    from ..report.rows import Table
-
-    rows = [(name(c.label), name(c.predicted), f"{c.images:,}") for c in result.most_confused[:_SHOWN]]
-    return Table("Most confused", ("class", "taken for", "images"), rows, frozenset({2})) if rows else None
+    return spec.called if spec else str

@@ -26,7 +26,9 @@ def render_html(result: RunResult, pictures: Pictures | None = None) -> str:
         points=points,
         front_table=front.front_table(points),
         changed=[
-            (target, contact_sheet.changed(target, pictures or {})) for target in result.targets if target.changed
+            (target, contact_sheet.changed(target, pictures or {}, result.model.called))
+            for target in result.targets
+            if target.changed
         ],
         mistakes=contact_sheet.mistakes(result, pictures or {}),
         commands_of=lambda *parts: commands_of(result, *parts),

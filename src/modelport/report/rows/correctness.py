@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ...results import Accuracy, GateCheck, Paired, Parity, ReferenceAccuracy, RunResult
 from .table import Table, percent
 
+Called = Callable[[int], str]  # how a class is told, such as `ModelSpec.called`
 _SHOWN = 10  # worst classes, and most confused pairs
 
 
@@ -120,29 +123,38 @@ def _check_cells(check: GateCheck) -> tuple[str, str, str, str]:
     return "—", f"{check.measured:.1e}", "", f"{check.limit:.0e}"
 
 
-def matrix(name: str, found: Accuracy) -> Table | None:
+def matrix(name: str, found: Accuracy, called: Called = str) -> Table | None:
     """Images by their class and what they were taken for."""
     if not found.matrix:
         return None
-    columns = ("class \\ taken for", *map(str, range(len(found.matrix))))
-    rows = [(str(label), *(f"{count:,}" if count else "·" for count in row)) for label, row in enumerate(found.matrix)]
+    columns = ("class \\ taken for", *map(called, range(len(found.matrix))))
+    rows = [
+        (called(label), *(f"{count:,}" if count else "·" for count in row)) for label, row in enumerate(found.matrix)
+    ]
     return Table(f"{name}: confusion", columns, rows, frozenset(range(1, len(columns))))
 
 
-def worst_classes(name: str, found: Accuracy) -> Table | None:
-    """The classes with the smallest share of right images; none where nothing is wrong."""
+def worst_classes(name: str | None, found: Accuracy, called: Called = str) -> Table | None:
+    """The classes with the smallest share of right images; none where nothing is wrong. `name` is the target's."""
     poor = [each for each in found.worst_classes if each.top1 < each.images][:_SHOWN]
     if not poor:
         return None
     rows = [
-        (str(each.label), f"{each.images:,}", percent(each.top1 / each.images), percent(each.top5 / each.images))
+        (called(each.label), f"{each.images:,}", percent(each.top1 / each.images), percent(each.top5 / each.images))
         for each in poor
     ]
     notes = [] if found.mean_class_top1 is None else [f"Mean over classes: {percent(found.mean_class_top1)}."]
-    return Table(f"{name}: worst classes", ("class", "images", "top-1", "top-5"), rows, frozenset({1, 2, 3}), notes)
+    return Table(
+        _titled(name, "worst classes"), ("class", "images", "top-1", "top-5"), rows, frozenset({1, 2, 3}), notes
+    )
 
 
-def confused(name: str, found: Accuracy) -> Table | None:
-    """The classes that are most often taken for another."""
-    rows = [(str(each.label), str(each.predicted), f"{each.images:,}") for each in found.most_confused[:_SHOWN]]
-    return Table(f"{name}: most confused", ("class", "taken for", "images"), rows, frozenset({2})) if rows else None
+def confused(name: str | None, found: Accuracy, called: Called = str) -> Table | None:
+    """The classes that are most often taken for another. `name` is the target's."""
+    rows = [(called(each.label), called(each.predicted), f"{each.images:,}") for each in found.most_confused[:_SHOWN]]
+    columns = ("class", "taken for", "images")
+    return Table(_titled(name, "most confused"), columns, rows, frozenset({2})) if rows else None
+
+
+def _titled(name: str | None, what: str) -> str:
+    return f"{name}: {what}" if name else what.capitalize()
