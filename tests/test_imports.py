@@ -120,7 +120,28 @@ def test_report_reads_only_results():
     assert {path: found - allowed for path, found in tops_imported_by("report").items() if found - allowed} == {}
 
 
-RIGHT_OF = {
+def documented_order() -> dict[str, int]:
+    """Place of each top-level module in the order that docs/architecture.md shows, from the left."""
+    text = (ROOT.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (line,) = (line for line in text.splitlines() if line.startswith("`errors, ") and "←" in line)
+    groups = [group.strip(" `").split(", ") for group in line.split("←")]
+    return {name: place for place, group in enumerate(groups) for name in group}
+
+
+def test_every_module_has_a_place_in_the_documented_order():
+    modules = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+
+    assert set(documented_order()) == {name for name in modules if not name.startswith("__")}
+
+
+@pytest.mark.parametrize("name", documented_order())
+def test_nothing_imports_what_the_document_shows_to_its_right(name):
+    order = documented_order()
+    for path, tops in tops_imported_by(name).items():
+        assert [top for top in tops if order.get(top, -1) > order[name]] == [], path
+
+
+RIGHT_OF = {  # stricter than the order
     "errors": {
         "offline",
         "host",
@@ -200,6 +221,7 @@ RIGHT_OF = {
     "mlperf": {"exporter", "comparison", "inspection", "job", "cli", "report"},
     "comparison": {"inspection", "job", "cli", "report"},
     "history": {"engines", "exporter", "pipeline", "inference", "measure", "comparison", "job", "report", "cli"},
+    "porting": {"job", "cli", "report"},
     "job": {"cli"},
 }
 
