@@ -1,8 +1,11 @@
-"""`python benchmarks/compare_noise.py [--tries 20] [--out FILE]`: how often `compare` is right, on real runs. On an idle machine.
+"""`python benchmarks/compare_noise.py [--again] [--tries 20] [--out FILE]`: how often `compare` is right, on real runs. On an idle machine.
 
 Each try measures a small CSPResNeXt50 three times, each time in processes of its own, as `modelport bench` does: as it is, as
 it is again, and a tenth slower (after each batch it spins for a tenth of what the batch took). The first two have to be "no
 change beyond noise", the first and the third "slower". A drop of accuracy is planted into real decisions on the digits.
+
+With --again the models are measured in turn instead, as `compare --again` does: the model against a copy of itself, and against one
+that is planted a tenth slower in the same way.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +21,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from models import Configuration, Models
@@ -27,13 +32,17 @@ from modelport.history.compare import CompareOptions, compare_loaded
 from modelport.history.loading import Loaded, load_path
 from modelport.history.record import of_bench
 from modelport.host import environment
+from modelport.measure import paired
+from modelport.measure.again import change_in_turn
 from modelport.measure.bench import bench
+from modelport.measure.paired import TurnOptions
 from modelport.results import BenchResult, Hygiene
 from modelport.spec import Precision
 
 QUIET = Hygiene(busy_before=0.0)
 STARTED = "2026-01-01T00:00:00+00:00"  # it plays no part
 POINTS = 2.0
+SLOWER = "slower"  # name of the copy that is
 
 
 def child(model: Path, rounds: int, slower: float) -> None:
@@ -51,6 +60,40 @@ def child(model: Path, rounds: int, slower: float) -> None:
     if slower:
         Session.infer = infer  # type: ignore[method-assign]
     print(bench(model, rounds=rounds).model_dump_json())
+
+
+def turn(request: str, slower: float) -> None:
+    """The child of a timing in turn, in which the copy named `slower` is."""
+    original = Session.infer
+
+    def infer(self: Session, batch: np.ndarray) -> np.ndarray:
+        begin = perf_counter()
+        scores = original(self, batch)
+        until = perf_counter() + (slower if SLOWER in self.where else 0.0) * (perf_counter() - begin)
+        while perf_counter() < until:
+            pass
+        return scores
+
+    Session.infer = infer  # type: ignore[method-assign]
+    print(json.dumps(paired._time(json.loads(request))))
+
+
+def again(model: Path, tries: int, slower: float) -> dict[str, Counter[str]]:
+    """Verdicts of `measure_again` on the model and its copies."""
+
+    def ask(module: str, request: dict[str, Any], *, timeout: float | None = None) -> Any:
+        line = [sys.executable, __file__, "--turn", json.dumps(request), "--slower", str(slower)]
+        return json.loads(subprocess.run(line, capture_output=True, text=True, check=True, timeout=timeout).stdout)
+
+    paired.child.ask = ask  # type: ignore[assignment]
+    same, slow = (Path(shutil.copytree(model, model.with_name(name))) for name in ("same", SLOWER))
+    counts: dict[str, Counter[str]] = {}
+    for number in range(1, tries + 1):
+        for what, other in (("same model", same), (f"{slower:.0%} slower", slow)):
+            found = change_in_turn(what, model, other, TurnOptions())
+            counts.setdefault(what, Counter())[found.verdict] += 1
+            print(f"try {number}, {what}: {found.verdict} ({found.low:+.1%} to {found.high:+.1%})", flush=True)
+    return counts
 
 
 def measured(models: Sequence[Path], rounds: int, slower: float) -> list[BenchResult]:
@@ -120,15 +163,24 @@ def main() -> None:
     parser.add_argument("--batches", default="1,8")
     parser.add_argument("--job", type=Path, default=Path(".demo/run"), help="of `make demo`, for the drop of accuracy")
     parser.add_argument("--out", type=Path, default=Path(".demo/compare_noise.json"))
+    parser.add_argument("--again", action="store_true", help="measure in turn, as `compare --again` does")
+    parser.add_argument("--turn", help=argparse.SUPPRESS)
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--slower", type=float, default=0.1, help="what is planted, as a fraction")
     options = parser.parse_args()
     if options.child is not None:
         child(options.child, options.rounds, options.slower)
         return
+    if options.turn is not None:
+        turn(options.turn, options.slower)
+        return
     with tempfile.TemporaryDirectory(prefix="modelport-noise-") as temporary:
         made = Models(Path(temporary), size=64, calibration=2)
         wanted = Configuration("openvino", Precision.F32)
+        if options.again:
+            counts = again(made.compiled(wanted, 8).path, options.tries, options.slower)
+            print("\n".join(f"{what}: {dict(found)} of {options.tries}" for what, found in counts.items()))
+            return
         models = [made.compiled(wanted, int(size)).path for size in options.batches.split(",")]
         runs: list[list[list[BenchResult]]] = []
         counts: dict[str, Counter[str]] = {}

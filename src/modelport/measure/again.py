@@ -38,7 +38,7 @@ def measure_again(
     for number, name in enumerate(both):
         progress("measure again", number, len(both))
         (model, threads), (other, _) = before[name], after[name]
-        changes.append(_change(name, model, other, replace(options or TurnOptions(), threads=threads)))
+        changes.append(change_in_turn(name, model, other, replace(options or TurnOptions(), threads=threads)))
     progress("measure again", len(both), len(both))
     return tuple(changes)
 
@@ -63,7 +63,8 @@ def _models(entry: HistoryEntry) -> dict[str, tuple[Path, int | None]]:
     return found
 
 
-def _change(name: str, before: Path, after: Path, options: TurnOptions) -> SpeedChange:
+def change_in_turn(name: str, before: Path, after: Path, options: TurnOptions) -> SpeedChange:
+    """Whether one of two offline models is faster than the other, in turn; `name` is the configuration's."""
     timing = time_in_turn(before, after, options)
     first = _side(timing)
     if first != "no change":
