@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from .data.decode import Decoder
-from .data.fast import Decoding, Preprocessing, make_decoder
+from .data.decoders import Decoding, Preprocessing, make_decoder
 from .data.predictions import Prediction
 from .data.source import Source
 from .engines.session import Session, SessionOptions

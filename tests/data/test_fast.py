@@ -13,7 +13,8 @@ from PIL import Image
 
 from modelport.data import fast, jpeg
 from modelport.data.decode import Decoder, open_image
-from modelport.data.fast import FastDecoder, make_decoder
+from modelport.data.decoders import make_decoder
+from modelport.data.fast import FastDecoder
 from modelport.data.jpeg import decode_jpeg
 from modelport.data.resize import fit_exact, fit_fused
 from modelport.data.source import Sample

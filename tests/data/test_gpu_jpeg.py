@@ -12,7 +12,8 @@ from PIL import Image
 
 from modelport.data import gpu_jpeg
 from modelport.data.decode import Decoder
-from modelport.data.fast import FastDecoder, make_decoder
+from modelport.data.decoders import make_decoder
+from modelport.data.fast import FastDecoder
 from modelport.data.gpu_jpeg import FastGpuDecoder, GpuDecoder
 from modelport.errors import DataError, EngineUnavailableError, InferenceError
 from modelport.spec import Preprocess

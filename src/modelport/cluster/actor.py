@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from .. import files
 from ..data.decode import Decoder
-from ..data.fast import make_decoder
+from ..data.decoders import make_decoder
 from ..data.parts import write_part
 from ..data.predictions import schema
 from ..engines import open_model

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..data.fast import Preprocessing
+from ..data.decoders import Preprocessing
 from ..data.source import Sample, Source
 from ..data.sources.parquet import Row
 from ..data.sources.place import Known, Remote

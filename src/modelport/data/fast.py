@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
 
 from PIL import Image
 
@@ -12,8 +11,6 @@ from .decode import Decoder
 from .jpeg import decode_jpeg, pays, simplejpeg
 from .resize import fit_fused
 
-Preprocessing = Literal["exact", "fast"]
-Decoding = Literal["cpu", "nvjpeg"]
 _log = logging.getLogger("modelport")
 
 
@@ -36,16 +33,3 @@ class FastDecoder(Decoder):
     def _decode(self, image: Image.Image, data: bytes) -> Image.Image:
         found = decode_jpeg(image, data, self._mode) if self._helped else None
         return super()._decode(image, data) if found is None else found
-
-
-def make_decoder(preprocess: Preprocess, how: Preprocessing, decoding: Decoding = "cpu") -> Decoder:
-    """The decoder for exact or for fast preprocessing, with JPEG decoded here or on a GPU.
-
-    Raises:
-        EngineUnavailableError: there is no GPU to decode on.
-    """
-    if decoding == "nvjpeg":
-        from .gpu_jpeg import FastGpuDecoder, GpuDecoder  # which are built on this
-
-        return FastGpuDecoder(preprocess) if how == "fast" else GpuDecoder(preprocess)
-    return FastDecoder(preprocess) if how == "fast" else Decoder(preprocess)
