@@ -45,36 +45,31 @@ POINTS = 2.0
 SLOWER = "slower"  # name of the copy that is
 
 
-def child(model: Path, rounds: int, slower: float) -> None:
-    """Measure in this process, and print the result."""
+def plant(slower: float, where: str) -> None:
+    """From now on a batch takes longer by the fraction `slower` wherever the session's name has `where` in it."""
     original = Session.infer
 
     def infer(self: Session, batch: np.ndarray) -> np.ndarray:
         begin = perf_counter()
         scores = original(self, batch)
         until = perf_counter() + slower * (perf_counter() - begin)
-        while perf_counter() < until:
+        while where in self.where and perf_counter() < until:
             pass
         return scores
 
+    Session.infer = infer  # type: ignore[method-assign]
+
+
+def child(model: Path, rounds: int, slower: float) -> None:
+    """Measure in this process, and print the result."""
     if slower:
-        Session.infer = infer  # type: ignore[method-assign]
+        plant(slower, "")
     print(bench(model, rounds=rounds).model_dump_json())
 
 
 def turn(request: str, slower: float) -> None:
     """The child of a timing in turn, in which the copy named `slower` is."""
-    original = Session.infer
-
-    def infer(self: Session, batch: np.ndarray) -> np.ndarray:
-        begin = perf_counter()
-        scores = original(self, batch)
-        until = perf_counter() + (slower if SLOWER in self.where else 0.0) * (perf_counter() - begin)
-        while perf_counter() < until:
-            pass
-        return scores
-
-    Session.infer = infer  # type: ignore[method-assign]
+    plant(slower, SLOWER)
     print(json.dumps(paired._time(json.loads(request))))
 
 
