@@ -30,17 +30,16 @@ from modelport.engines.session import Session
 from modelport.history.choices import Choices
 from modelport.history.compare import CompareOptions, compare_loaded
 from modelport.history.loading import Loaded, load_path
-from modelport.history.record import of_bench
+from modelport.history.record import of_bench, subject_of
+from modelport.history.store import open_history
 from modelport.host import environment
 from modelport.measure import paired
 from modelport.measure.again import change_in_turn
 from modelport.measure.bench import bench
 from modelport.measure.paired import TurnOptions
-from modelport.results import BenchResult, Hygiene
+from modelport.results import BenchResult
 from modelport.spec import Precision
 
-QUIET = Hygiene(busy_before=0.0)
-STARTED = "2026-01-01T00:00:00+00:00"  # it plays no part
 POINTS = 2.0
 SLOWER = "slower"  # name of the copy that is
 
@@ -101,25 +100,25 @@ def measured(models: Sequence[Path], rounds: int, slower: float) -> list[BenchRe
     return found
 
 
-def verdict(before: list[BenchResult], after: list[BenchResult], *, looked: bool) -> str:
-    """What `compare` says of two runs; where nobody `looked`, as if the machine had been idle."""
-    sides = []
-    for side in (before, after):
-        benches = side if looked else [result.model_copy(update={"hygiene": QUIET}) for result in side]
-        sides.append(Loaded(label="run", entry=of_bench(benches, None, STARTED)[0]))
-    found = {change.verdict for change in compare_loaded(*sides, CompareOptions()).speed}
+def verdict(before: Loaded, after: Loaded, history: Path | None) -> str:
+    """What `compare` says of two runs; with `history`, which knows the machine, or without."""
+    found = {change.verdict for change in compare_loaded(before, after, CompareOptions(history=history)).speed}
     return next(word for word in ("slower", "faster", "doubtful", "cannot tell", "no change") if word in found)
 
 
-def judged(run: Sequence[list[BenchResult]], slower: float) -> dict[str, str]:
+def judged(run: Sequence[Loaded], history: Path, slower: float) -> dict[str, str]:
     """The verdicts of one try."""
     return {
-        f"{what}{'' if looked else ', had nobody looked whether the machine was busy'}": verdict(
-            run[0], run[place], looked=looked
-        )
+        f"{what}{'' if known is None else ', with the tries before in the history'}": verdict(run[0], run[place], known)
         for what, place in (("same model", 1), (f"{slower:.0%} slower", 2))
-        for looked in (True, False)
+        for known in (None, history)
     }
+
+
+def remember(path: Path, run: Loaded) -> None:
+    """Put a run into the history."""
+    with open_history(path, create=True) as history:
+        history.add(run.entry, {})
 
 
 def between(runs: Sequence[list[BenchResult]]) -> list[float]:
@@ -178,10 +177,17 @@ def main() -> None:
             return
         models = [made.compiled(wanted, int(size)).path for size in options.batches.split(",")]
         runs: list[list[list[BenchResult]]] = []
+        history = Path(temporary) / "history.db"
         counts: dict[str, Counter[str]] = {}
         for number in range(1, options.tries + 1):
             runs.append([measured(models, options.rounds, slower) for slower in (0.0, 0.0, options.slower)])
-            told = judged(runs[-1], options.slower)
+            before, same, slowed = (
+                Loaded(label="run", entry=of_bench(run, subject_of(models[0]), f"{number:05}.{place}")[0])
+                for place, run in enumerate(runs[-1])
+            )
+            remember(history, before)
+            told = judged((before, same, slowed), history, options.slower)
+            remember(history, same)
             for what, word in told.items():
                 counts.setdefault(what, Counter())[word] += 1
             print(f"try {number}: " + "; ".join(f"{what}: {word}" for what, word in told.items()), flush=True)
@@ -204,6 +210,7 @@ def main() -> None:
         "counts": counts,
         "between": spread,
         "busy": busy,
+        "pace_s": [[[result.hygiene and result.hygiene.pace_s for result in run] for run in tried] for tried in runs],
         "latencies_s": [[[result.latencies_s for result in run] for run in tried] for tried in runs],
     }
     options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

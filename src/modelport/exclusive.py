@@ -21,6 +21,7 @@ from time import monotonic, sleep
 import psutil
 
 from .host import usable_cores
+from .pace import measure_pace
 from .results import Hygiene
 
 BEFORE_S = 0.25  # how long the machine is looked at before a measurement
@@ -54,6 +55,7 @@ class Watch:
     """A measurement being watched; `hygiene` is there once it is over."""
 
     def __init__(self) -> None:
+        self._pace = measure_pace()  # first, so that its threads have gone to sleep by the start
         first = _sample()
         sleep(BEFORE_S)
         self._start = _sample()
@@ -79,13 +81,14 @@ class Watch:
             busy_during=during[0] if during else None,
             device_busy="; ".join(devices) or None,
             clock_mhz=(self._clock, clock) if self._clock and clock else None,
+            pace_s=(self._pace, measure_pace()),
             reasons=(*reasons, *devices),
         )
 
 
 @contextmanager
 def watch() -> Iterator[Watch]:
-    """Watch the machine around a measurement: look at it for a quarter of a second, then yield."""
+    """Watch the machine around a measurement: look at it for a third of a second, then yield."""
     watched = Watch()
     yield watched
     watched.finish()

@@ -268,6 +268,15 @@ class TestLoading:
         ):
             compare(tmp_path / "a.json", tmp_path / "b.json", options=ALONE)
 
+    @pytest.mark.parametrize("pace", [0.0, -1.0, float("nan"), float("inf"), "fast"])
+    def test_a_pace_that_cannot_be(self, tmp_path: Path, pace: object) -> None:
+        bench_entry(steady(4e-3)).write(tmp_path / "a.json")
+        plain = json.loads((tmp_path / "a.json").read_text())
+        plain["benches"][0]["hygiene"]["pace_s"] = [4e-3, pace]
+        (tmp_path / "b.json").write_text(json.dumps(plain))
+        with pytest.raises(FormatError, match=r"pace_s"):
+            compare(tmp_path / "a.json", tmp_path / "b.json", options=ALONE)
+
     def test_a_directory_of_something_else(self, tmp_path: Path) -> None:
         with pytest.raises(
             FormatError, match=r"holds none of run.json, tune.json, sweep.json, infer.json: not a directory that"

@@ -95,6 +95,21 @@ def test_the_summary_counts_disturbed_measurements():
     assert notes(target(100.0, 100.0, bench=IDLE, run=IDLE), target(100.0, 100.0)) == []
 
 
+def test_a_machine_that_was_not_equally_fast_is_told():
+    def paced(*paces: tuple[float, float] | None) -> list[Hygiene]:
+        return [IDLE.model_copy(update={"pace_s": pace}) for pace in paces]
+
+    def summary(*paces: tuple[float, float] | None) -> list[str]:
+        run = make_run(*(target(100.0, 100.0, bench=each, run=IDLE) for each in paced(*paces)))
+        return [note for note in rows.summary(run).notes if "itself" in note]
+
+    told = "The machine itself was 25% slower at times than at others, so speeds are not quite comparable."
+    assert summary((4.0e-3, 4.4e-3), (5.0e-3, 4.8e-3)) == [told]
+    assert summary((4.0e-3, 4.4e-3), (4.4e-3, 4.4e-3)) == summary(None, (4.0e-3, 4.0e-3)) == summary(None, None) == []
+    (hygiene,) = paced((5.0e-3, 4.0e-3))
+    assert rows.bench_table([make_bench(hygiene=hygiene)], "t").notes[1:] == [told]
+
+
 def test_the_reports_carry_the_notes():
     result = make_run(target(200.0, 100.0, bench=BUSY))
 

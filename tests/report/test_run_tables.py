@@ -153,7 +153,10 @@ def test_captions_of_changed_decisions(decision, lines):
 
 
 def test_hygiene_is_told_of_every_measurement():
-    busy = Hygiene(busy_before=0.5, busy_during=0.25, clock_mhz=(2600.0, 1900.4), reasons=("make was running",))
+    reasons = ("make was running",)
+    busy = Hygiene(
+        busy_before=0.5, busy_during=0.25, clock_mhz=(2600.0, 1900.4), pace_s=(0.0043, 0.00531), reasons=reasons
+    )
     short = Hygiene(busy_before=0.0)
     run = make_inference().model_copy(update={"hygiene": None})
     result = make_run(
@@ -163,9 +166,9 @@ def test_hygiene_is_told_of_every_measurement():
     )
 
     assert [row[1:] for row in rows.hygiene(result).rows] == [
-        ("pure inference, batch 4", "0.50", "0.25", "2,600 → 1,900", "BUSY: make was running"),
-        ("pure inference, batch 8", "0.00", "—", "—", "yes"),
-        ("real-data run", "—", "—", "—", "not watched"),
+        ("pure inference, batch 4", "0.50", "0.25", "2,600 → 1,900", "4.30 → 5.31", "BUSY: make was running"),
+        ("pure inference, batch 8", "0.00", "—", "—", "—", "yes"),
+        ("real-data run", "—", "—", "—", "—", "not watched"),
     ]
 
 

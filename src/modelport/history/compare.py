@@ -101,7 +101,9 @@ def _by_configuration(side: Loaded) -> dict[str, Speed]:
     for speed in side.entry.speeds:
         known = found.get(speed.configuration)
         if known is not None:
-            more = {"rounds_s": known.rounds_s + speed.rounds_s, "doubtful": known.doubtful or speed.doubtful}
+            paces = None if known.pace_s is None or speed.pace_s is None else known.pace_s + speed.pace_s
+            doubtful = known.doubtful or speed.doubtful
+            more = {"rounds_s": known.rounds_s + speed.rounds_s, "pace_s": paces, "doubtful": doubtful}
             speed = known.model_copy(update=more)  # noqa: PLW2901
         found[speed.configuration] = speed
     return found

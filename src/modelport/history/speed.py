@@ -9,8 +9,9 @@ rounds in one process shows: so a variance between runs is added, learnt from ea
 
 s² are the variances of the two medians, k the number of processes that measured each, σ the standard deviation from run to
 run, and t Student's quantile with Welch and Satterthwaite's degrees of freedom. All comparisons share 1 % of false alarms
-(Bonferroni), so that two runs of one model say "no change" 19 times of 20 even where the assumptions hold badly. And a change
-has to be seen in the rounds themselves: their middle halves must not overlap.
+(Bonferroni), so that two runs of one model say "no change" 19 times of 20 even where the assumptions hold badly. A change
+has to be seen in the rounds themselves: their middle halves must not overlap. And where the machine's own pace differed
+(`pace`), the interval reaches from what is true if that did not touch the model to what is true if it touched it in full.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ FALSE_ALARMS = 0.01  # of a whole comparison
 ASSUMED = 0.015  # standard deviation of a median latency from run to run, where nothing was learnt
 LEAST_NOISE = 0.005  # however quiet the history says that the machine is
 LEAST_ROUNDS = 5
+LEAST_PACE = 0.03  # what two looks at one machine's pace differ by
 _ASSUMED_WEIGHT = 8.0  # how many differences between runs the assumption is worth
 _MEDIAN_EFFICIENCY = 0.37  # of a standard deviation that is estimated from a median of absolute values
 _NORMAL_MEDIAN = 0.6745  # of the absolute values of a standard normal distribution
@@ -77,11 +79,12 @@ def seen_noise(pairs: Sequence[tuple[Speed, Speed]]) -> Noise:
 
     Each configuration is measured in a process of its own, so these changes are as many draws of the noise. What changed a
     target as a whole, or a few of its batch sizes, hardly counts: differences are from the target's median, and their median
-    counts. 0 where there are too few configurations to tell.
+    counts. So does none of which the machine's own pace differed. 0 where there are too few configurations to tell.
     """
     by_target: dict[str, list[float]] = {}
     for before, after in pairs:
-        if before.median_s and after.median_s and len(before.rounds_s) == len(after.rounds_s) == 1:
+        single = len(before.rounds_s) == len(after.rounds_s) == 1
+        if before.median_s and after.median_s and single and not any(_own(before, after)):
             target = after.configuration.partition(", batch ")[0]
             by_target.setdefault(target, []).append(math.log(after.median_s / before.median_s))
     sizes = [changes for changes in by_target.values() if len(changes) >= 3]
@@ -139,9 +142,12 @@ def compare_speed(before: Speed, after: Speed, noise: Noise, comparisons: int) -
     variance = sum(value for terms in parts for value, _ in terms)
     freedom = variance**2 / sum(value**2 / degrees for terms in parts for value, degrees in terms)
     reach = float(t.ppf(1 - FALSE_ALARMS / comparisons / 2, freedom)) * math.sqrt(variance)
-    low, high = math.expm1(logarithm - reach), math.expm1(logarithm + reach)
+    faster, slower = _own(before, after)
+    low, high = math.expm1(logarithm - reach - slower), math.expm1(logarithm + reach - faster)
     overlap = _overlap(before, after)
     verdict, reason = _judge(before, after, (low, high), overlap)
+    if verdict == "no change" and max(abs(logarithm), abs(logarithm - slower), abs(logarithm - faster)) > reach:
+        reason = _machine_reason(faster, slower) or reason
     return SpeedChange(
         configuration=after.configuration,
         before_ms=before.median_s * 1e3,
@@ -151,10 +157,31 @@ def compare_speed(before: Speed, after: Speed, noise: Noise, comparisons: int) -
         high=high,
         noise=noise.deviation,
         noise_source=noise.source,
+        pace=(math.expm1(faster), math.expm1(slower)),
         overlap=overlap,
         verdict=verdict,
         reason=reason,
     )
+
+
+def _own(before: Speed, after: Speed) -> tuple[float, float]:
+    """Logarithms of how much slower the machine itself was after than before, at least and at most, with 0 between them.
+
+    It may have changed at any time between its two looks at a process, so both count. 0 where nobody looked, or it was the same.
+    """
+    if before.pace_s is None or after.pace_s is None or before.rounds_s == after.rounds_s:
+        return 0.0, 0.0
+    a, b = (np.median(np.sort(np.log(side.pace_s), axis=1), axis=0) for side in (before, after))
+    faster, slower = float(b[0] - a[1]), float(b[1] - a[0])
+    return faster if faster < -LEAST_PACE else 0.0, slower if slower > LEAST_PACE else 0.0
+
+
+def _machine_reason(faster: float, slower: float) -> str | None:
+    """That the machine's own pace may be all that changed; None where it did not differ."""
+    if not faster and not slower:
+        return None
+    side, most = ("B", slower) if slower >= -faster else ("A", -faster)
+    return f"the machine itself was up to {math.expm1(most):.0%} slower during {side}, which may be all: measure again"
 
 
 def _part(speed: Speed, noise: Noise) -> list[tuple[float, float]]:

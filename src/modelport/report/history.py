@@ -139,9 +139,16 @@ def _noise(changes: Sequence[SpeedChange]) -> list[str]:
     low, high = min(c.noise for c in changes), max(c.noise for c in changes)
     spread = f"{low:.1%}" if f"{low:.1%}" == f"{high:.1%}" else f"{low:.1%} to {high:.1%}"
     source = "; ".join(dict.fromkeys(c.noise_source for c in changes if c.noise))
-    return [
+    notes = [
         f"Noise from run to run: a standard deviation of {spread} ({source}). The intervals hold together, at 99 %."
     ]
+    if unlike := [abs(side) for c in changes for side in c.pace if side]:
+        uneven = sum(any(c.pace) for c in changes)
+        notes.append(
+            f"The machine itself was not equally fast for {uneven} of {len(changes)} configurations (by up to {max(unlike):.0%}); "
+            "their intervals hold that."
+        )
+    return notes
 
 
 def gate_line(found: PerformanceGate) -> str:

@@ -22,6 +22,8 @@ class SpeedChange(Result):
         low, high: its interval, at a level at which all intervals of the comparison hold together.
         noise: standard deviation from run to run that it reckons with, as a fraction.
         noise_source: where that comes from, in words.
+        pace: how much slower the machine itself was after than before, as fractions: at least (0, or negative) and at most; both 0
+            where it was the same, or nobody looked. The interval holds what is true if that did not touch the model, and if it did.
         overlap: whether the middle halves of the two runs' rounds overlap.
         reason: what the verdict rests on.
     """
@@ -34,6 +36,7 @@ class SpeedChange(Result):
     high: float
     noise: float
     noise_source: str
+    pace: tuple[float, float] = (0.0, 0.0)
     overlap: bool
     verdict: SpeedVerdict
     reason: str

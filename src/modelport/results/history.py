@@ -25,6 +25,8 @@ class Speed(Result):
         configuration: all of it in words, such as `openvino-bf16, batch 8, 2 streams`; equal words are the same configuration.
         throughput: images a second.
         rounds_s: latencies of a batch, seconds, in the order in which they were measured: a tuple for each process that measured.
+        pace_s: how fast the machine itself was in each process (`Hygiene.pace_s`); None where nobody looked, and where it was not the
+            processor that ran the model.
         doubtful: why the figures are doubtful; None where the machine was ours alone, or nobody looked.
     """
 
@@ -36,6 +38,7 @@ class Speed(Result):
     batch_size: int
     throughput: float
     rounds_s: tuple[tuple[float, ...], ...] = ()
+    pace_s: tuple[tuple[float, float], ...] | None = None
     doubtful: str | None = None
 
     @property
@@ -139,6 +142,8 @@ class HistoryEntry(Result):
 
 def speed_of(bench: BenchResult) -> Speed:
     """What a measurement of pure inference says."""
+    hygiene = bench.hygiene
+    pace = None if hygiene is None or bench.compiled_for is not None else hygiene.pace_s
     return Speed(
         configuration=_configuration(bench),
         engine=bench.engine,
@@ -148,7 +153,8 @@ def speed_of(bench: BenchResult) -> Speed:
         batch_size=bench.batch_size,
         throughput=bench.throughput,
         rounds_s=(bench.latencies_s,),
-        doubtful=bench.hygiene.text if bench.hygiene is not None and bench.hygiene.busy else None,
+        pace_s=None if pace is None else (pace,),
+        doubtful=hygiene.text if hygiene is not None and hygiene.busy else None,
     )
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import computed_field
+from pydantic import Field, computed_field
 
 from ..spec import ModelSpec, Precision
 from .base import Environment, Result
+
+Pace = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class LatencySummary(Result):
@@ -69,6 +71,8 @@ class Hygiene(Result):
         device_busy: which accelerators others were using, as their makers' tools say; None where none is known of.
         clock_mhz: the processor's clock at the start and at the end, mean of its cores; None where the system does not tell, and in
             results of an earlier version.
+        pace_s: what one fixed product of matrices took on this machine just before and just after, seconds (see `pace`); None in results
+            of an earlier version.
         reasons: why the figures are doubtful; empty where the machine was ours alone.
     """
 
@@ -76,6 +80,7 @@ class Hygiene(Result):
     busy_during: float | None = None
     device_busy: str | None = None
     clock_mhz: tuple[float, float] | None = None
+    pace_s: tuple[Pace, Pace] | None = None
     reasons: tuple[str, ...] = ()
 
     @computed_field

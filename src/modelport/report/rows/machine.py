@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ...results import Hygiene, RunResult
 from .table import Table
+
+UNEVEN = 1.1  # slowest ÷ fastest pace of the machine from which on it is spoken of
 
 
 def environment(result: RunResult) -> Table:
@@ -36,8 +40,18 @@ def _list(values: tuple[float, ...]) -> str:
 
 
 def hygiene(result: RunResult) -> Table:
-    """Whether the machine was left alone during each measurement, and how fast it was clocked."""
-    measured = [
+    """Whether the machine was left alone during each measurement, and how fast it was itself."""
+    rows = [(name, what, *_hygiene_cells(found)) for name, what, found in watched(result)]
+    columns = ("target", "measurement", "others before, cores", "others meanwhile, cores", "clock, MHz", "pace, ms", "")
+    notes = ["Others: what processes that are not this run's used. Clock: at the start and at the end, as the system tells it; a "
+             "virtual machine may tell its nominal one. Pace: what one fixed product of matrices took just before and just after; where "
+             "that differs, the machine itself was faster or slower, as a virtual machine is that has neighbours."]  # fmt: skip
+    return Table("Was the machine ours alone?", columns, rows, frozenset({2, 3, 4, 5}), notes)
+
+
+def watched(result: RunResult) -> list[tuple[str, str, Hygiene | None]]:
+    """Target, measurement and hygiene of everything that was timed."""
+    return [
         (target.name, what, found)
         for target in result.targets
         for what, found in (
@@ -45,16 +59,22 @@ def hygiene(result: RunResult) -> Table:
             ("real-data run", target.inference.hygiene),
         )
     ]
-    rows = [(name, what, *_hygiene_cells(found)) for name, what, found in measured]
-    columns = ("target", "measurement", "others before, cores", "others meanwhile, cores", "clock, MHz", "")
-    notes = ["Others: what processes that are not this run's used. Clock: at the start and at the end, as the system tells it; a "
-             "virtual machine may tell its nominal one."]  # fmt: skip
-    return Table("Was the machine ours alone?", columns, rows, frozenset({2, 3, 4}), notes)
 
 
-def _hygiene_cells(found: Hygiene | None) -> tuple[str, str, str, str]:
+def uneven(measured: Iterable[Hygiene | None]) -> list[str]:
+    """A note where the machine itself was not equally fast in all of these measurements."""
+    paces = [pace for found in measured if found is not None for pace in found.pace_s or ()]
+    if not paces or max(paces) <= UNEVEN * min(paces):
+        return []
+    return [
+        f"The machine itself was {max(paces) / min(paces) - 1:.0%} slower at times than at others, so speeds are not quite comparable."
+    ]
+
+
+def _hygiene_cells(found: Hygiene | None) -> tuple[str, str, str, str, str]:
     if found is None:
-        return "—", "—", "—", "not watched"
+        return "—", "—", "—", "—", "not watched"
     during = "—" if found.busy_during is None else f"{found.busy_during:.2f}"
     clock = "—" if found.clock_mhz is None else " → ".join(f"{each:,.0f}" for each in found.clock_mhz)
-    return f"{found.busy_before:.2f}", during, clock, f"BUSY: {found.text}" if found.busy else "yes"
+    pace = "—" if found.pace_s is None else " → ".join(f"{each * 1e3:.2f}" for each in found.pace_s)
+    return f"{found.busy_before:.2f}", during, clock, pace, f"BUSY: {found.text}" if found.busy else "yes"

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ...results import Accuracy, Gate, RunResult, TargetResult
 from .correctness import denominator
+from .machine import uneven, watched
 from .table import Table, percent
 
 
@@ -89,20 +90,17 @@ def _fast(target: TargetResult) -> str:
 
 
 def disturbed(result: RunResult, *, example: bool = True) -> list[str]:
-    """One note where any measurement was disturbed, with the first of them unless `example` is off."""
-    measured = [
-        (f"{target.name}, {what}", hygiene)
-        for target in result.targets
-        for what, hygiene in (
-            *((f"pure inference, batch {bench.batch_size}", bench.hygiene) for bench in target.performance),
-            ("real-data run", target.inference.hygiene),
+    """A note where others disturbed any measurement, with the first of them unless `example` is off; another where the machine itself
+    was not equally fast in all of them."""
+    measured = watched(result)
+    busy = [f"{name}, {what}: {found.text}" for name, what, found in measured if found is not None and found.busy]
+    notes = []
+    if busy:
+        first = f" (first: {busy[0]})" if example else ""
+        notes.append(
+            f"The machine was busy in {len(busy)} of {len(measured)} measurements, so the speeds are doubtful{first}."
         )
-    ]
-    busy = [f"{what}: {hygiene.text}" for what, hygiene in measured if hygiene is not None and hygiene.busy]
-    if not busy:
-        return []
-    first = f" (first: {busy[0]})" if example else ""
-    return [f"The machine was busy in {len(busy)} of {len(measured)} measurements, so the speeds are doubtful{first}."]
+    return notes + uneven(found for _, _, found in measured)
 
 
 def _gate_word(gate: Gate) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 
 from ...results import BenchResult, Hygiene, InferResult, RunResult, TargetResult
+from .machine import uneven
 from .table import Table
 
 DISAGREEMENT = 0.1  # between pure inference and the real-data run, beyond which the reports say so
@@ -35,6 +36,7 @@ def bench_table(results: Iterable[BenchResult], title: str) -> Table:
         f"{first.engine} {first.engine_version}, {first.executed_precision}; {first.rounds} rounds after {first.warmup} of warmup; "
         "latency in milliseconds per batch.",
         *(note for bench in results for note in _busy(f"Batch {bench.batch_size}", bench.hygiene)),
+        *uneven(bench.hygiene for bench in results),
     ]
     return Table(title, columns, rows, frozenset(range(9)), notes)
 
