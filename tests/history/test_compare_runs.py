@@ -17,6 +17,7 @@ from modelport.history.decisions import difference_interval
 from modelport.history.loading import load_path
 from modelport.history.record import of_infer, of_run
 from modelport.history.store import open_history
+from modelport.report.history import comparison_tables
 from modelport.results import TuneResult
 from modelport.results.comparison import Comparison
 
@@ -137,6 +138,19 @@ class TestSpeed:
         b = save_run(tmp_path / "b", latencies=[rounds(rng, median_s=6e-3 if n == 3 else 5e-3) for n in range(5)])
         found = compare(a, b, options=ALONE)
         assert [change.verdict for change in found.speed] == ["no change"] * 3 + ["slower", "no change"]
+
+    def test_a_machine_that_was_slower_itself_is_told_and_no_change(self, tmp_path: Path) -> None:
+        for name, factor in (("a", 1.0), ("b", 1.24)):
+            hygiene = histories.QUIET.model_copy(update={"pace_s": (4.2e-3 * factor, 4.2e-3 * factor)})
+            bench_entry(steady(4e-3 * factor), hygiene=hygiene).write(tmp_path / f"{name}.json")
+        found = compare(tmp_path / "a.json", tmp_path / "b.json", options=ALONE)
+        (change,) = found.speed
+        assert (change.verdict, change.pace) == ("no change", (0.0, pytest.approx(0.24)))
+        _, speed, _ = comparison_tables(found)
+        assert speed.notes[1:] == [
+            "The machine itself was not equally fast for 1 of 1 configurations (by up to 24%); their intervals hold that. --again measures "
+            "in turn, which does not mind."
+        ]
 
     def test_noise_is_learnt_from_the_history(self, tmp_path: Path) -> None:
         rng, path = np.random.default_rng(13), tmp_path / "h.db"

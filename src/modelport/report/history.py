@@ -146,7 +146,7 @@ def _noise(changes: Sequence[SpeedChange]) -> list[str]:
         uneven = sum(any(c.pace) for c in changes)
         notes.append(
             f"The machine itself was not equally fast for {uneven} of {len(changes)} configurations (by up to {max(unlike):.0%}); "
-            "their intervals hold that."
+            "their intervals hold that. --again measures in turn, which does not mind."
         )
     return notes
 
