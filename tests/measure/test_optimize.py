@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +11,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from PIL import Image
-from places import ROOT
+from rewritable import PREPROCESS, SPEC, small, timing
 
 pytest.importorskip("onnxscript", reason="onnxscript is not installed: pip install 'modelport[optimize]'")
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
@@ -27,64 +24,22 @@ from modelport.engines.null import FAULT
 from modelport.errors import CompileError, DataError, FormatError, InferenceError, OutputError
 from modelport.files import digest
 from modelport.graph import passes, read_classifier
-from modelport.graph.classifier import SPEC_KEY
 from modelport.graph.passes.split_convolutions import SplitConvolutions
-from modelport.measure import paired, rewrites
+from modelport.measure import rewrites
 from modelport.measure.equality import Equality, samples_for
 from modelport.measure.optimize import OptimizeOptions, optimize, record_path
-from modelport.measure.paired import TurnOptions, time_in_turn
-from modelport.results import Hygiene, OptimizationResult, PairedTiming
-from modelport.results.optimization import median_interval
-from modelport.spec import ModelSpec, Precision, Preprocess
+from modelport.measure.paired import TurnOptions
+from modelport.results import OptimizationResult, PairedTiming
+from modelport.spec import Precision
 
-MODELPORT = [sys.executable, "-m", "modelport"]
-PREPROCESS = Preprocess(input_size=(3, 12, 10))
-SPEC = ModelSpec(arch="small-csp", num_classes=6, preprocess=PREPROCESS)
 QUICK = TurnOptions(rounds=6, seconds=0, processes=2)
 BY_RULE = ["fold_normalization", "simplify", "split_convolutions"]
-
-
-def small(*, batch: int | str = "N", spec: ModelSpec | None = SPEC, gain: float = 1.0) -> onnx.ModelProto:
-    """A classifier in which every pass finds something. `gain` multiplies the first weights."""
-    rng = np.random.default_rng(4)
-    shapes = {"stem": (32, 3, 3, 3), "grouped": (32, 4, 3, 3), "first": (8, 32, 1, 1), "last": (6, 8, 1, 1)}
-    weights = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
-    weights["stem"] *= np.float32(gain)
-    weights |= {name: rng.uniform(0.5, 2, 32).astype(np.float32) for name in ("scale", "offset", "mean", "variance")}
-    nodes = [
-        helper.make_node("Conv", ["image", "stem"], ["s"], pads=[1, 1, 1, 1]),
-        helper.make_node("BatchNormalization", ["s", "scale", "offset", "mean", "variance"], ["n"]),
-        helper.make_node("Identity", ["n"], ["i"]),
-        helper.make_node("Conv", ["i", "grouped"], ["g"], group=8, pads=[1, 1, 1, 1]),
-        helper.make_node("Conv", ["g", "first"], ["f"]),
-        helper.make_node("LeakyRelu", ["f"], ["r"]),
-        helper.make_node("Split", ["r"], ["a", "b"], axis=1),
-        helper.make_node("Concat", ["b", "a"], ["c"], axis=1),
-        helper.make_node("Conv", ["c", "last"], ["l"]),
-        helper.make_node("GlobalAveragePool", ["l"], ["p"]),
-        helper.make_node("Flatten", ["p"], ["scores"]),
-    ]
-    tensors = [numpy_helper.from_array(value, name) for name, value in weights.items()]
-    inputs, outputs = [models.tensor("image", [batch, 3, 12, 10])], [models.tensor("scores", [batch, 6])]
-    graph = helper.make_graph(nodes, "small", inputs, outputs, tensors)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
-    if spec is not None:
-        model.metadata_props.add(key=SPEC_KEY, value=spec.model_dump_json())
-    model.metadata_props.add(key="theirs", value="kept")
-    return model
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
     """The small classifier. Not to be written to."""
     return models.save(small(), tmp_path_factory.mktemp("source") / "small.onnx")
-
-
-def timing(ratio: float, spread: float = 0.0, *, busy: bool = False) -> PairedTiming:
-    """Twelve pairs whose median ratio is this, `spread` to either side."""
-    ratios = np.linspace(ratio - spread, ratio + spread, 12)
-    hygiene = Hygiene(busy_before=1.0 if busy else 0.0, reasons=("somebody",) if busy else ())
-    return PairedTiming(before_s=tuple(0.01 * ratios), after_s=(0.01,) * 12, processes=2, hygiene=(hygiene,))
 
 
 @pytest.fixture
@@ -207,15 +162,6 @@ def test_kept_where_it_wins(source, tmp_path, pretended):
 )
 def test_the_rule(ratio, spread, verdict):
     assert rewrites.judge(timing(ratio, spread), 0.01) == verdict
-
-
-def test_the_interval_is_between_values_of_the_sample():
-    """By the sign test: of 12 values from the 3rd to the 10th (96.1 %), of 6 from the first to the last (96.9 %)."""
-    assert median_interval(tuple(range(1, 13))) == (3, 10)
-    assert median_interval(tuple(range(1, 7))) == (1, 6)
-    assert median_interval((1.0,) * 5) == (0.0, float("inf"))
-    assert timing(1.05, 0.01).text == "+5.0 % (95 %: +4.4 … +5.6)"
-    assert (timing(1.0).busy, timing(1.0, busy=True).busy) == (False, True)
 
 
 def test_noise_around_the_truth_is_rarely_kept():
@@ -352,16 +298,6 @@ def test_a_candidate_that_cannot_be_run(source, tmp_path, monkeypatch, fault):
     assert result.output_sha256 == result.source_sha256
 
 
-def test_a_candidate_that_hangs(source, tmp_path, monkeypatch):
-    model = compile_model(source, tmp_path / "model", engine="null", options=CompileOptions())
-    monkeypatch.setenv(FAULT, "infer-hang:2")
-
-    with pytest.raises(
-        InferenceError, match="timing it against its predecessor: the process not done after 2 s and ended"
-    ):
-        time_in_turn(model.path, model.path, TurnOptions(rounds=6, seconds=0, timeout_s=2))
-
-
 def test_a_fixed_batch(tmp_path):
     path = models.save(small(batch=4), tmp_path / "fixed.onnx")
 
@@ -439,59 +375,3 @@ def test_existing_output_is_kept(source, tmp_path, existing):
     assert (tmp_path / existing).read_text() == "mine"
     optimize(source, tmp_path / "out.onnx", options=options, force=True)
     assert read_classifier(tmp_path / "out.onnx").spec == SPEC
-
-
-@pytest.mark.parametrize("wrong", [{"rounds": 5}, {"seconds": -1}, {"processes": 0}, {"processes": 13}])
-def test_turns_that_prove_nothing(wrong):
-    with pytest.raises(ValueError, match="must be"):
-        TurnOptions(**wrong)
-
-
-def test_both_orders_are_timed(source, tmp_path, monkeypatch):
-    model = compile_model(source, tmp_path / "model", engine="null", options=CompileOptions())
-    requests = []
-
-    def ask(module: str, request: dict, timeout: float) -> dict:
-        requests.append(request)
-        return {"seconds": [[0.1] * request["rounds"], [0.2] * request["rounds"]], "hygiene": {"busy_before": 0.0}}
-
-    monkeypatch.setattr(paired.child, "ask", ask)
-
-    found = time_in_turn(model.path, model.path, TurnOptions(rounds=7, seconds=0.25, threads=1, processes=2))
-
-    assert [
-        (request["rounds"], request["swapped"], request["seconds"], request["threads"]) for request in requests
-    ] == [
-        (4, False, 0.25, 1),
-        (3, True, 0.25, 1),
-    ]
-    assert (found.ratio, len(found.ratios), found.processes) == (0.5, 7, 2)
-
-
-def command(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*MODELPORT, "optimize", *map(str, words)], capture_output=True, text=True, cwd=ROOT)
-
-
-def test_the_command(source, tmp_path):
-    output = tmp_path / "out.onnx"
-    line = [source, "--target", "ascend", "-o", output]
-
-    shown = command(*line, "--html", tmp_path / "page.html")
-
-    assert shown.returncode == 0, shown.stderr
-    for text in ("split_convolutions", "rejected", "By rule: what adds no arithmetic"):
-        assert text in shown.stdout
-    assert f"KEPT by rule for ascend: {', '.join(BY_RULE)}; equal to small.onnx, and not measured" in shown.stdout
-    assert f"Written: {output}, {tmp_path / 'out.optimization.json'}" in shown.stdout
-    assert "small.onnx: rewrites for ascend" in (tmp_path / "page.html").read_text()
-    again = command(*line)
-    assert (again.returncode, again.stderr.startswith("modelport: error: ")) == (1, True)
-    forced = command(*line, "--force", "--json")
-    assert json.loads(forced.stdout) == json.loads((tmp_path / "out.optimization.json").read_text())
-
-
-def test_the_commands_usage(source, tmp_path):
-    wrong = command(source, "--target", "ascend", "--passes", "merge_group:8", "-o", tmp_path / "out.onnx")
-
-    assert wrong.returncode == 2
-    assert "Invalid value for '--passes': no pass is called 'merge_group'; did you mean 'merge_groups'?" in wrong.stderr
