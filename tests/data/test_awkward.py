@@ -19,6 +19,7 @@ import pytest
 from awkward import Awkward
 from PIL import Image
 
+from modelport import exclusive
 from modelport.accuracy import INFER_FILE, PREDICTIONS_FILE
 from modelport.data import fast
 from modelport.data.decode import Decoder
@@ -222,8 +223,11 @@ performance: {{batch_sizes: [1], rounds: 2, warmup: 1}}
 
 
 @linux
-def test_no_name_becomes_a_tag_or_breaks_a_table_in_the_reports(tiny_onnx, tmp_path):
+def test_no_name_becomes_a_tag_or_breaks_a_table_in_the_reports(tiny_onnx, tmp_path, monkeypatch):
     pytest.importorskip("plotly")
+    # Both jobs on a machine of the same kind: what is told of a busy or uneven one is a paragraph more.
+    monkeypatch.setattr(exclusive, "measure_pace", lambda: 4e-3)
+    monkeypatch.setattr(exclusive, "_others", lambda *_: (0.0, None))
     pages = {}
     for kind, images in (("plain", "pictures"), ("hostile", "<img src=x onerror=alert(2)>\n```\n# heading")):
         (tmp_path / images).mkdir()

@@ -209,7 +209,10 @@ def modelport(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]
 def test_the_document_is_a_diagnosis_and_makes_tables(tmp_path):
     found = Diagnosis.parse(json.loads(modelport("--disk", tmp_path, "--json").stdout), "stdout")
     assert found.disk.path == str(tmp_path)
-    assert {check.engine for check in found.engines} >= {"null", "onnxruntime", "openvino", "ascend"}
+    assert {check.engine for check in found.engines} == {"ascend", "inductor", "null", "onnxruntime", "openvino"}
+    for tried in found.engines:
+        assert tried.problem is None or tried.executed is None
+        assert tried.executed in (None, tried.precision)
     assert {product.product for product in found.telemetry} == {"OpenVINO and NNCF", "ONNX Runtime", "Ray"}
     machine, engines, _, telemetry = diagnosis_tables(found)
     assert machine.rows[0][0] == "processor"
