@@ -71,6 +71,17 @@ def test_a_finished_run_that_is_run_again_is_not_doubled(path: Path, tmp_path: P
         assert history.row(one).place == str(tmp_path / "a")
 
 
+def test_entries_of_one_second_are_in_the_order_in_which_they_came(path: Path) -> None:
+    """Also after some were forgotten, which writes the file anew."""
+    with open_history(path, create=True) as history:
+        ids = [history.add(bench_entry(steady(1e-3 * (number + 1))))[0] for number in range(20)]
+        assert [row.id for row in history.rows()] == ids[::-1]
+        assert history.resolve("latest") == ids[-1]
+        history.remove([ids.pop(3), ids.pop(9)])
+        ids.append(history.add(bench_entry(steady(0.5)))[0])
+        assert [row.id for row in history.rows()] == ids[::-1]
+
+
 def test_rows_are_newest_first_and_filtered(path: Path, tmp_path: Path) -> None:
     failed, _ = of_run(
         histories.run(latencies=[steady(3e-3)], passed=False, started=at(9), name="digits <b>"), tmp_path

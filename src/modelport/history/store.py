@@ -27,7 +27,7 @@ from .wanted import Wanted
 _LEAST_PREFIX = 4
 _VOLATILE = {"started", "wall_s", "recipe", "commands", "place"}  # when and where, not what
 _LISTED = "id, kind, started, name, model, verdict, place, machine, environment"
-_NEWEST_FIRST = "ORDER BY started DESC, recorded DESC, id"
+_NEWEST_FIRST = "ORDER BY started DESC, recorded DESC, rowid DESC"  # two of one second: as they came in
 
 
 class History:
@@ -181,7 +181,7 @@ class History:
         """
         rows = self._database.ask(
             "SELECT median_ms FROM speeds JOIN entries ON entries.id = speeds.entry WHERE configuration = ? AND onnx_sha256 = ? "
-            "AND environment = ? AND id IS NOT ? AND doubtful IS NULL AND median_ms > 0 ORDER BY started, recorded, id",
+            "AND environment = ? AND id IS NOT ? AND doubtful IS NULL AND median_ms > 0 ORDER BY started, recorded, entries.rowid",
             (configuration, onnx_sha256, environment, without),
         )
         return [row["median_ms"] for row in rows]
