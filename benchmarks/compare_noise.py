@@ -107,12 +107,23 @@ def verdict(before: Loaded, after: Loaded, history: Path | None) -> str:
 
 
 def judged(run: Sequence[Loaded], history: Path, slower: float) -> dict[str, str]:
-    """The verdicts of one try."""
+    """The verdicts of one try: of two runs alone, with a history, and as if nobody had looked at the machine's own pace."""
+    ways = (("", run, None), (", with the tries before in the history", run, history),
+            (", had nobody looked at the machine's pace", [blind(side) for side in run], None))  # fmt: skip
     return {
-        f"{what}{'' if known is None else ', with the tries before in the history'}": verdict(run[0], run[place], known)
+        what + way: verdict(sides[0], sides[place], known)
         for what, place in (("same model", 1), (f"{slower:.0%} slower", 2))
-        for known in (None, history)
+        for way, sides, known in ways
     }
+
+
+def blind(run: Loaded) -> Loaded:
+    """The same run without the machine's pace."""
+    benches = tuple(
+        bench.model_copy(update={"hygiene": bench.hygiene and bench.hygiene.model_copy(update={"pace_s": None})})
+        for bench in run.entry.benches
+    )
+    return Loaded(label=run.label, entry=run.entry.model_copy(update={"benches": benches}))
 
 
 def remember(path: Path, run: Loaded) -> None:

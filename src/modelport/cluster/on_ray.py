@@ -61,8 +61,9 @@ class OnRay(Executor):
         self._stopping = False
 
     def infer(self, work: Work, parts: Parts, columns: pa.Schema, progress: Progress) -> Figures:
-        total, tally, begin, lost = len(work.source), Tally(), perf_counter(), 0
+        total, tally, lost = len(work.source), Tally(), 0
         watched = Watch() if self._cluster.local else None
+        begin = perf_counter()  # a look at the machine is no part of the run
         with draining(self._stop), self._assigned(work, parts) as assignment:
             while (holes := parts.holes(total)) and not self._stopping:
                 actors = self._cluster.require_room(1)
@@ -82,9 +83,10 @@ class OnRay(Executor):
                                 break
                 except _LostError as error:
                     lost = _count_lost(lost, error)
+        wall = perf_counter() - begin
         if watched is not None:
             watched.finish()
-        return tally.figures(parts, perf_counter() - begin, watched.hygiene if watched else None)
+        return tally.figures(parts, wall, watched.hygiene if watched else None)
 
     @contextmanager
     def _assigned(self, work: Work, parts: Parts) -> Iterator[Assignment]:

@@ -79,7 +79,7 @@ def seen_noise(pairs: Sequence[tuple[Speed, Speed]]) -> Noise:
 
     Each configuration is measured in a process of its own, so these changes are as many draws of the noise. What changed a
     target as a whole, or a few of its batch sizes, hardly counts: differences are from the target's median, and their median
-    counts. So does none of which the machine's own pace differed. 0 where there are too few configurations to tell.
+    counts. Configurations during which the machine's own pace differed are left out. 0 where there are too few to tell.
     """
     by_target: dict[str, list[float]] = {}
     for before, after in pairs:

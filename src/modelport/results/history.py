@@ -25,8 +25,7 @@ class Speed(Result):
         configuration: all of it in words, such as `openvino-bf16, batch 8, 2 streams`; equal words are the same configuration.
         throughput: images a second.
         rounds_s: latencies of a batch, seconds, in the order in which they were measured: a tuple for each process that measured.
-        pace_s: how fast the machine itself was in each process (`Hygiene.pace_s`); None where nobody looked, and where it was not the
-            processor that ran the model.
+        pace_s: how fast the machine itself was in each process (`Hygiene.pace_s`); None where nobody looked, and where a GPU ran the model.
         doubtful: why the figures are doubtful; None where the machine was ours alone, or nobody looked.
     """
 
