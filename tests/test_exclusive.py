@@ -243,7 +243,7 @@ def test_a_busy_gpu_is_named(tool):
         "exit 9",
         "echo 'NVIDIA-SMI has failed because it could not communicate with the driver'",
         "printf '0, [N/A]\\n\\n| 0 | | |\\n|||||\\n, ,\\n'",
-        "head -c 3000 /dev/urandom",
+        r"printf '\001\377\n1,_\n| 0 0 | 77 | _ | 9 |\n\000\033\n'",  # both lines would be a process, were it a report
         "printf '| 0 0 | 0000:07:00.0 | NA 2621 / 8192 |\\n'",
     ],
     ids=["fails", "apologises", "holes", "noise", "no figure"],

@@ -202,8 +202,14 @@ def _npu(utilisation: bool) -> list[str]:
     return found
 
 
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+
+
 def _output(tool: str, *words: str) -> str:
-    """What a vendor's tool prints; nothing where it is absent, fails or does not answer."""
+    """What a vendor's tool prints; nothing where it is absent, fails, does not answer or prints something else than text.
+
+    Bytes at random hold lines such as `1,_` soon enough, which would read as a process on the card.
+    """
     if (path := shutil.which(tool)) is None:
         return ""
     try:
@@ -218,4 +224,7 @@ def _output(tool: str, *words: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         log.debug("%s: %s", path, error)
         return ""
-    return done.stdout if done.returncode == 0 else ""
+    if done.returncode or _NO_TEXT.search(done.stdout):
+        log.debug("%s: exit status %d, output of no use: %.80r", path, done.returncode, done.stdout)
+        return ""
+    return done.stdout
