@@ -12,7 +12,7 @@ import overhead
 import preprocessing
 import pure
 from interleave import Figure, save, show
-from models import Configuration, Models
+from models import TINY, Configuration, Models
 from photographs import folder
 
 from modelport.exclusive import watch
@@ -27,7 +27,9 @@ def main() -> None:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="a smoke run: 64 px, batch 1, one short turn; its figures mean little"
+        "--quick",
+        action="store_true",
+        help="a smoke run: a tiny network at 64 px, batch 1, one short turn; its figures mean nothing",
     )
     parser.add_argument("--batches", default="1,4,8,16,32", help="batch sizes of pure inference and end to end")
     parser.add_argument("--turns", type=int, default=5, help="of each contestant, one after the other")
@@ -56,7 +58,7 @@ def main() -> None:
         add({"preprocessing, one thread": preprocessing.measure(**length)})
         add({"overhead: prepared 64 px files, no inference": overhead.measure(**length)})
         sizes = overhead.memory(2_000 if quick else 50_000)
-        models = Models(directory, size=64 if quick else 224, calibration=10 if quick else 32)
+        models = Models(directory, size=64, calibration=10, arch=TINY) if quick else Models(directory)
         photos = folder(directory / "photos", 16)
         tuned = dict.fromkeys(batches, QUICK) if quick else pure.chosen_by_tune(models, batches, photos)
         found = pure.measure(models, tuned, peaks, compiled=not quick, **length)

@@ -1,4 +1,4 @@
-"""CSPResNeXt50 with random weights, which do not change speed: exported, quantised, and compiled as contestants ask for it."""
+"""A network with random weights, which do not change speed: exported, quantised, and compiled as contestants ask for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from modelport.offline import OfflineModel
 from modelport.quantize import QuantizeOptions, quantize
 from modelport.spec import Precision, Preprocess
 
-GFLOP_AT_224 = 6.15  # an image, a multiply-add counted as two
+NETWORK, TINY = "cspresnext50", "test_resnet"  # the second, timm's smallest, for smoke runs
+GFLOP_AT_224 = {NETWORK: 6.15, TINY: 0.40}  # an image, a multiply-add counted as two
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,9 @@ class Configuration:
 class Models:
     """Everything that the contestants run, made once in a directory."""
 
-    def __init__(self, directory: Path, *, size: int = 224, calibration: int = 32) -> None:
+    def __init__(self, directory: Path, *, size: int = 224, calibration: int = 32, arch: str = NETWORK) -> None:
         self.directory, self.size = directory, size
-        self.job = ExportOptions(arch="cspresnext50", preprocess=Preprocess(input_size=(3, size, size), crop_pct=0.875))
+        self.job = ExportOptions(arch=arch, preprocess=Preprocess(input_size=(3, size, size), crop_pct=0.875))
         self.onnx = directory / "model.onnx"
         if not self.onnx.exists():
             export(self.job, self.onnx)
@@ -58,7 +59,7 @@ class Models:
     @property
     def gflop(self) -> float:
         """Of one image; convolutions go with the area."""
-        return GFLOP_AT_224 * (self.size / 224) ** 2
+        return GFLOP_AT_224[self.job.arch] * (self.size / 224) ** 2
 
     def network(self) -> Any:
         """The PyTorch module, in evaluation mode."""
