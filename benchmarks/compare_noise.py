@@ -59,7 +59,7 @@ def plant(slower: float, where: str) -> None:
     Session.infer = infer  # type: ignore[method-assign]
 
 
-def child(model: Path, rounds: int, slower: float) -> None:
+def child(model: Path, rounds: int | None, slower: float) -> None:
     """Measure in this process, and print the result."""
     if slower:
         plant(slower, "")
@@ -90,11 +90,12 @@ def again(model: Path, tries: int, slower: float) -> dict[str, Counter[str]]:
     return counts
 
 
-def measured(models: Sequence[Path], rounds: int, slower: float) -> list[BenchResult]:
+def measured(models: Sequence[Path], rounds: int | None, slower: float) -> list[BenchResult]:
     """One run: each model in a process of its own."""
     found = []
     for model in models:
-        line = [sys.executable, __file__, "--child", str(model), "--rounds", str(rounds), "--slower", str(slower)]
+        line = [sys.executable, __file__, "--child", str(model), "--slower", str(slower)]
+        line += [] if rounds is None else ["--rounds", str(rounds)]
         done = subprocess.run(line, capture_output=True, text=True, check=True)
         found.append(BenchResult.parse(json.loads(done.stdout), "a child's reply"))
     return found
@@ -164,7 +165,7 @@ def main() -> None:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tries", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--rounds", type=int, help="of a measurement; left out, as many as `modelport bench` takes")
     parser.add_argument("--batches", default="1,8")
     parser.add_argument("--job", type=Path, default=Path(".demo/run"), help="of `make demo`, for the drop of accuracy")
     parser.add_argument("--out", type=Path, default=Path(".demo/compare_noise.json"))

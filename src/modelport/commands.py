@@ -66,7 +66,8 @@ class Commands:
     def bench(self, target: TargetSection, batch_size: int, model: Path) -> None:
         """Pure inference."""
         plan = self._recipe.performance
-        words = ["--rounds", plan.rounds, "--warmup", plan.warmup, *_session(target)]
+        rounds = [] if plan.rounds is None else ["--rounds", plan.rounds]
+        words = [*rounds, "--warmup", plan.warmup, *_session(target)]
         self._add("performance", f"{target.name}, batch {batch_size}: pure inference", "bench", model, *words)
 
     def optimize(self, target: TargetSection, onnx: Path, output: Path) -> None:

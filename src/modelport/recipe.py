@@ -174,11 +174,11 @@ class AccuracySection(Record):
 
 
 class PerformanceSection(Record):
-    """Pure inference: which batch sizes, how many counted rounds and how many before."""
+    """Pure inference: which batch sizes, how many counted rounds (None is as of `measure.bench`) and how many before."""
 
     batch_sizes: tuple[Positive, ...] = (1, 4, 8, 16, 32)
-    rounds: Positive = 20
-    warmup: Annotated[int, Field(ge=0)] = 3
+    rounds: Positive | None = None
+    warmup: Annotated[int, Field(ge=0)] = 5
 
 
 class InferenceSection(Record):

@@ -11,7 +11,8 @@ from modelport.engines.null import FAULT
 from modelport.engines.session import Session, SessionOptions
 from modelport.errors import FormatError, InferenceError
 from modelport.host import environment
-from modelport.measure.bench import bench, run_rounds
+from modelport.measure import bench as module
+from modelport.measure.bench import LEAST_ROUNDS, MOST_ROUNDS, bench, run_rounds
 from modelport.offline import TensorSpec
 from modelport.results import BenchResult
 
@@ -70,6 +71,33 @@ def test_progress_counts_the_rounds(compiled):
     bench(compiled("null"), rounds=3, warmup=2, progress=lambda *told: seen.append(told))
 
     assert seen == [("bench null f32 batch 1", done, 3) for done in (1, 2, 3)]
+
+
+class TestAsManyAsASecondTakes:
+    """Where nobody says how many rounds."""
+
+    def test_short_batches_are_run_until_it_is_over(self, compiled, monkeypatch):
+        monkeypatch.setattr(module, "SECONDS", 0.3)
+        monkeypatch.setenv(FAULT, "infer-slow:2")
+        result = bench(compiled("null"), warmup=1)
+        assert LEAST_ROUNDS < result.rounds <= 150
+        assert 0.3 <= result.wall_s < 1
+
+    def test_at_least_thirty(self, compiled, monkeypatch):
+        monkeypatch.setattr(module, "SECONDS", 0.01)
+        monkeypatch.setenv(FAULT, "infer-slow:2")
+        assert bench(compiled("null"), warmup=1).rounds == LEAST_ROUNDS
+
+    def test_at_most_a_thousand(self, compiled):
+        assert bench(compiled("null"), warmup=1).rounds == MOST_ROUNDS
+
+    def test_progress_ends_at_its_total(self, compiled, monkeypatch):
+        monkeypatch.setattr(module, "SECONDS", 0.1)
+        monkeypatch.setenv(FAULT, "infer-slow:1")
+        seen = []
+        bench(compiled("null"), warmup=0, progress=lambda *told: seen.append(told[1:]))
+        assert all(done <= total <= MOST_ROUNDS for done, total in seen)
+        assert seen[-1][0] == seen[-1][1] == len(seen)
 
 
 @pytest.mark.parametrize(("rounds", "warmup"), [(0, 1), (-1, 0), (1, -1)])

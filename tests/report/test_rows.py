@@ -65,6 +65,14 @@ def test_disagreement_is_said_of_each_target():
     ]
 
 
+def test_the_table_says_how_many_rounds_there_were():
+    one = make_bench()
+    many = one.model_copy(update={"latencies_s": one.latencies_s * 3})
+    (alike,), (unlike,) = (rows.bench_table(found, "t").notes for found in ([one, one], [many, one]))
+    assert f"; {one.rounds} rounds after {one.warmup} of warmup;" in alike
+    assert f"; {one.rounds} to {many.rounds} rounds, more where batches are short, after" in unlike
+
+
 def test_a_disturbed_measurement_is_marked_in_its_table():
     table = rows.bench_table([make_bench(hygiene=BUSY), make_bench(batch_size=8, hygiene=IDLE), make_bench()], "t")
 

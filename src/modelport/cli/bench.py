@@ -12,7 +12,12 @@ from .shared import PATH, emit, json_option, progress, session_options
 
 @click.command()
 @click.argument("models", type=PATH, nargs=-1, required=True)
-@click.option("--rounds", type=click.IntRange(min=1), default=50, show_default=True, help="Counted batches.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    show_default="as many as a second takes, at least 30 and at most 1000",
+    help="Counted batches.",
+)
 @click.option(
     "--warmup", type=click.IntRange(min=0), default=5, show_default=True, help="Batches run before, not counted."
 )
@@ -20,7 +25,7 @@ from .shared import PATH, emit, json_option, progress, session_options
 @history_options
 @json_option
 def command(
-    models: tuple[Path, ...], rounds: int, warmup: int, streams: int | None, threads: int | None, devices: tuple[int, ...],
+    models: tuple[Path, ...], rounds: int | None, warmup: int, streams: int | None, threads: int | None, devices: tuple[int, ...],
     memory: Memory, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure pure inference of offline models on random input.

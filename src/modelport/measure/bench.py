@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
@@ -21,11 +21,13 @@ from ..progress import Progress, silent
 from ..results import BenchResult, DeviceStats
 from ..work import describe
 
+LEAST_ROUNDS, MOST_ROUNDS, SECONDS = 30, 1000, 1.0  # where the caller does not say how many
+
 
 def bench(
     model: OfflineModel | Path | str,
     *,
-    rounds: int = 50,
+    rounds: int | None = None,
     warmup: int = 5,
     options: SessionOptions | None = None,
     progress: Progress = silent,
@@ -34,7 +36,8 @@ def bench(
 
     Args:
         model: an offline model or its directory.
-        rounds: counted batches, at least 1.
+        rounds: counted batches, at least 1; None is as many as a second takes, at least 30 and at most 1,000: where batches are
+            short, a median over less than that wanders by several per cent.
         warmup: batches run before, whose latencies are kept apart.
         options: streams (batches at once) and threads.
         progress: called as rounds are done.
@@ -42,7 +45,7 @@ def bench(
     Returns:
         Raw latencies, and from them throughput and percentiles.
     """
-    if rounds < 1 or warmup < 0:
+    if (rounds is not None and rounds < 1) or warmup < 0:
         raise ValueError(f"rounds must be at least 1 and warmup at least 0, got {rounds} and {warmup}")
     if not isinstance(model, OfflineModel):
         model = OfflineModel.load(Path(model))
@@ -67,19 +70,21 @@ def bench(
 
 
 def run_rounds(
-    session: Session, batch: np.ndarray, count: int, progress: Callable[[int, int], None]
+    session: Session, batch: np.ndarray, count: int | None, progress: Callable[[int, int], None]
 ) -> tuple[tuple[float, ...], float]:
-    """Latency of each round and the wall time of all; as many at once as the session has slots."""
+    """Latency of each round and the wall time of all; as many at once as the session has slots. No count is as of `bench`."""
     latencies, wall = _run_on_devices(session, batch, count, progress)
     return tuple(chain(*latencies.values())), wall
 
 
 def _run_on_devices(
-    session: Session, batch: np.ndarray, count: int, progress: Callable[[int, int], None]
+    session: Session, batch: np.ndarray, count: int | None, progress: Callable[[int, int], None]
 ) -> tuple[dict[str, list[float]], float]:
     """Latencies by device, and the wall time of all rounds. Each takes the next round whenever a slot of it is free."""
     latencies: dict[str, list[float]] = {name: [] for name in session.by_device}
-    rounds, taking = iter(range(count)), Lock()
+    places = [part for part in session.by_device.values() for _ in range(part.slots)]
+    begin, taking = perf_counter(), Lock()
+    rounds = iter(range(count)) if count is not None else _a_second(begin)
 
     def work(part: Session) -> None:
         own = latencies[part.device]
@@ -91,16 +96,28 @@ def _run_on_devices(
                 start = perf_counter()
                 part.infer(batch)
                 own.append(perf_counter() - start)
-                progress(sum(map(len, latencies.values())), count)
+                done = sum(map(len, latencies.values()))
+                progress(done, count or _expected(done, perf_counter() - begin))
 
-    places = [part for part in session.by_device.values() for _ in range(part.slots)]
-    begin = perf_counter()
     if len(places) == 1:
         work(places[0])
     else:
         with ThreadPoolExecutor(len(places)) as pool:
             list(pool.map(work, places))
     return latencies, perf_counter() - begin
+
+
+def _a_second(begin: float) -> Iterator[int]:
+    """Rounds until a second has passed, within the bounds."""
+    for number in range(MOST_ROUNDS):
+        if number >= LEAST_ROUNDS and perf_counter() - begin >= SECONDS:
+            return
+        yield number
+
+
+def _expected(done: int, elapsed: float) -> int:
+    """How many rounds it will be."""
+    return max(done, LEAST_ROUNDS, min(MOST_ROUNDS, round(done * SECONDS / max(elapsed, 1e-9))))
 
 
 def _by_device(session: Session, latencies: dict[str, list[float]], wall: float) -> tuple[DeviceStats, ...]:
@@ -115,11 +132,11 @@ def _by_device(session: Session, latencies: dict[str, list[float]], wall: float)
     )
 
 
-def _alone(session: Session, batch: np.ndarray, rounds: int) -> float | None:
+def _alone(session: Session, batch: np.ndarray, rounds: int | None) -> float | None:
     """Images a second of the first of several devices while the others rest; None where there is one."""
     if len(session.by_device) == 1:
         return None
     first = next(iter(session.by_device.values()))
-    each = max(1, rounds // len(session.by_device))
-    _, wall = _run_on_devices(first, batch, each, partial(silent, ""))
-    return each * session.batch_size / wall
+    each = None if rounds is None else max(1, rounds // len(session.by_device))
+    latencies, wall = run_rounds(first, batch, each, partial(silent, ""))
+    return len(latencies) * session.batch_size / wall

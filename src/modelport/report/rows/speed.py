@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ...results import BenchResult, Hygiene, InferResult, RunResult, TargetResult
 from .machine import uneven
@@ -33,12 +33,18 @@ def bench_table(results: Iterable[BenchResult], title: str) -> Table:
         rows.append((str(result.batch_size), f"{result.throughput:,.1f}", f"{low:,.0f}–{high:,.0f}", *figures))
     first = results[0]
     notes = [
-        f"{first.engine} {first.engine_version}, {first.executed_precision}; {first.rounds} rounds after {first.warmup} of warmup; "
-        "latency in milliseconds per batch.",
+        f"{first.engine} {first.engine_version}, {first.executed_precision}; {_rounds(results)}; latency in milliseconds per batch.",
         *(note for bench in results for note in _busy(f"Batch {bench.batch_size}", bench.hygiene)),
         *uneven(bench.hygiene for bench in results),
     ]
     return Table(title, columns, rows, frozenset(range(9)), notes)
+
+
+def _rounds(results: Sequence[BenchResult]) -> str:
+    least, most = min(bench.rounds for bench in results), max(bench.rounds for bench in results)
+    if least == most:
+        return f"{least} rounds after {results[0].warmup} of warmup"
+    return f"{least} to {most} rounds, more where batches are short, after {results[0].warmup} of warmup"
 
 
 def by_batch(result: RunResult) -> Table | None:
