@@ -172,7 +172,7 @@ def test_decisions_come_back(path: Path, tmp_path: Path) -> None:
     assert found.images == Choices.read(directory / "null-f32" / "predictions" / "predictions.parquet").images
 
 
-def test_speeds_are_of_this_model_on_this_machine_when_it_was_quiet(path: Path) -> None:
+def test_medians_are_of_this_model_on_this_machine_when_it_was_quiet(path: Path) -> None:
     elsewhere = bench_entry(steady(9e-3), where=histories.OTHER_MACHINE)
     busy = bench_entry(steady(8e-3), hygiene=histories.BUSY)
     ids = filled(
@@ -181,19 +181,9 @@ def test_speeds_are_of_this_model_on_this_machine_when_it_was_quiet(path: Path) 
     with open_history(path) as history:
         machine = history.row(ids[0]).environment
         what = {"onnx_sha256": histories.ONNX, "environment": machine}
-        both, one = (history.speeds("null-f32, batch 8", **what, without=without) for without in (None, ids[0]))
-        assert [speed.median_ms for speed in both] == pytest.approx([4.0, 5.0], rel=1e-3)
-        assert [speed.median_ms for speed in one] == pytest.approx([5.0], rel=1e-3)
-        assert history.speeds("null-f32, batch 1", **what, without=None) == []
-
-
-def test_the_machine_s_own_pace_is_kept_with_each_speed(path: Path) -> None:
-    looked = histories.QUIET.model_copy(update={"pace_s": (5.2e-3, 4.2e-3)})
-    ids = filled(path, bench_entry(steady(4e-3)), bench_entry(steady(5e-3), hygiene=looked))
-    with open_history(path) as history:
-        (unknown,), (known,) = (history.row(identity).speeds for identity in ids)
-    assert unknown.pace_range_s is None
-    assert known.pace_range_s == pytest.approx((4.2e-3, 5.2e-3))
+        assert history.medians("null-f32, batch 8", **what, without=None) == pytest.approx([4.0, 5.0], rel=1e-3)
+        assert history.medians("null-f32, batch 8", **what, without=ids[0]) == pytest.approx([5.0], rel=1e-3)
+        assert history.medians("null-f32, batch 1", **what, without=None) == []
 
 
 WRITER = """
@@ -247,34 +237,11 @@ class TestWhatCannotBeUsed:
         sql(path, "PRAGMA user_version = 7")
         with (
             pytest.raises(
-                FormatError, match=r"was written by a newer modelport \(schema 7, this one knows 2\): update"
+                FormatError, match=r"was written by a newer modelport \(schema 7, this one knows 1\): update"
             ),
             open_history(path),
         ):
             pass
-
-    def test_of_an_older_version_is_brought_up(self, path: Path) -> None:
-        old, looked = bench_entry(steady(4e-3)), histories.QUIET.model_copy(update={"pace_s": (4.2e-3, 4.2e-3)})
-        filled(path, old)
-        for column in ("pace_fastest_ms", "pace_slowest_ms"):
-            sql(path, f"ALTER TABLE speeds DROP COLUMN {column}")
-        sql(path, "PRAGMA user_version = 1")
-        filled(path, bench_entry(steady(5e-3), hygiene=looked))
-        with open_history(path) as history:
-            before, after = reversed(history.rows())
-            assert before.speeds[0].pace_range_s is None
-            assert after.speeds[0].pace_range_s == pytest.approx((4.2e-3, 4.2e-3))
-            assert history.entry(before.id) == old
-        assert sql(path, "PRAGMA user_version") == [(2,)]
-
-    def test_a_pace_that_nothing_has(self, path: Path) -> None:
-        (identity,) = filled(path, bench_entry(steady(4e-3)))
-        sql(path, "UPDATE speeds SET pace_fastest_ms = -1, pace_slowest_ms = 'slow'")
-        with (
-            open_history(path) as history,
-            pytest.raises(FormatError, match=r"holds what no modelport wrote: .*pace_fastest_ms"),
-        ):
-            history.row(identity)
 
     def test_a_damaged_entry(self, path: Path) -> None:
         (identity,) = filled(path, bench_entry(steady(4e-3)))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import histories
 import numpy as np
 import pytest
@@ -18,7 +16,7 @@ from modelport.history.speed import (
     median_variance,
 )
 from modelport.results.comparison import SpeedChange
-from modelport.results.history import Speed, SpeedRow, speed_of
+from modelport.results.history import Speed, speed_of
 from modelport.spec import Precision
 
 TRIES = 200  # of two runs each; all from one seed, so that the counts are the same every time
@@ -231,23 +229,14 @@ class TestPace:
         assert speed_of(histories.bench(steady(5e-3))).pace_s is None
 
 
-def earlier(medians_ms: Sequence[float], paces_ms: Sequence[float | None] | None = None) -> list[SpeedRow]:
-    """Speeds as the history lists them."""
-    return [
-        SpeedRow(configuration="null-f32, batch 8", engine="null", precision="f32", batch_size=8, throughput=1.0,
-                 median_ms=median, pace_fastest_ms=pace, pace_slowest_ms=pace)
-        for median, pace in zip(medians_ms, paces_ms or [None] * len(medians_ms), strict=True)
-    ]  # fmt: skip
-
-
 class TestLearntNoise:
     def test_few_runs_teach_nothing(self) -> None:
-        assert learnt_noise(earlier([4.0, 4.1, 4.0])) == Noise()
+        assert learnt_noise([4.0, 4.1, 4.0]) == Noise()
         assert learnt_noise([]).deviation == ASSUMED
 
     def test_a_noisy_machine_widens_the_interval(self) -> None:
         rng = np.random.default_rng(8)
-        noisy = learnt_noise(earlier(5 * np.exp(0.05 * rng.standard_normal(60))))
+        noisy = learnt_noise(list(5 * np.exp(0.05 * rng.standard_normal(60))))
         assert 0.035 < noisy.deviation < 0.055
         assert noisy.source == "learnt from 60 earlier runs"
         before, after = speed(steady(5e-3)), speed(steady(5.5e-3))
@@ -256,7 +245,7 @@ class TestLearntNoise:
 
     def test_a_quiet_machine_narrows_it_as_runs_come_in(self) -> None:
         rng = np.random.default_rng(9)
-        medians = earlier(5 * np.exp(0.002 * rng.standard_normal(100)))
+        medians = list(5 * np.exp(0.002 * rng.standard_normal(100)))
         few, many = learnt_noise(medians[:6]), learnt_noise(medians)
         assert ASSUMED > few.deviation > many.deviation >= LEAST_NOISE
         assert compared(speed(steady(5e-3)), speed(steady(5.18e-3)), many).verdict == "slower"
@@ -265,15 +254,4 @@ class TestLearntNoise:
     def test_one_step_of_the_model_teaches_no_noise(self) -> None:
         rng = np.random.default_rng(10)
         quiet = 0.005 * rng.standard_normal(40)
-        assert learnt_noise(earlier(5 * np.exp(quiet + np.repeat([0.0, -0.5], 20)))).deviation < ASSUMED
-
-    def test_what_the_machine_itself_changed_teaches_no_noise(self) -> None:
-        """Every third run is on a machine that is a quarter slower, so that two thirds of the differences are the machine's."""
-        rng = np.random.default_rng(12)
-        slow = np.tile([False, True, False], 20)
-        medians = 5 * np.exp(0.005 * rng.standard_normal(60)) * np.where(slow, 1.24, 1.0)
-        unknown, known = learnt_noise(earlier(medians)), learnt_noise(earlier(medians, list(np.where(slow, 5.2, 4.2))))
-        assert unknown.deviation > 0.1
-        assert known.deviation < 0.013
-        assert known.source == "learnt from 60 earlier runs"
-        assert learnt_noise(earlier([5.0, 6.0] * 9, [4.2, 5.2] * 9)) == Noise()  # all of them: nothing was learnt
+        assert learnt_noise(list(5 * np.exp(quiet + np.repeat([0.0, -0.5], 20)))).deviation < ASSUMED

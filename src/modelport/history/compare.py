@@ -118,7 +118,9 @@ def _noises(b: Loaded, configurations: Sequence[str], options: CompareOptions) -
         return dict.fromkeys(configurations, Noise())
     with open_history(options.history) as history:
         return {
-            name: learnt_noise(history.speeds(name, onnx_sha256=onnx, environment=machine, without=content_id(b.entry)))
+            name: learnt_noise(
+                history.medians(name, onnx_sha256=onnx, environment=machine, without=content_id(b.entry))
+            )
             for name in configurations
         }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import FormatError, OutputError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 1
 _WAIT_S = 10.0  # for another writer, whose transactions are some milliseconds long
 _SCHEMA = """
 CREATE TABLE entries (
@@ -20,8 +20,7 @@ CREATE TABLE entries (
 CREATE INDEX entries_started ON entries (started);
 CREATE TABLE speeds (
     entry TEXT NOT NULL REFERENCES entries (id) ON DELETE CASCADE, configuration TEXT NOT NULL, engine TEXT NOT NULL,
-    precision TEXT NOT NULL, batch_size INTEGER NOT NULL, throughput REAL NOT NULL, median_ms REAL, doubtful TEXT,
-    pace_fastest_ms REAL, pace_slowest_ms REAL
+    precision TEXT NOT NULL, batch_size INTEGER NOT NULL, throughput REAL NOT NULL, median_ms REAL, doubtful TEXT
 );
 CREATE INDEX speeds_entry ON speeds (entry);
 CREATE INDEX speeds_configuration ON speeds (configuration);
@@ -35,10 +34,6 @@ CREATE TABLE choices (
     PRIMARY KEY (entry, target)
 );
 """
-# What makes of each older schema the next one. Figures that it has and the older one lacks are unknown.
-_UPGRADES = {
-    1: "ALTER TABLE speeds ADD COLUMN pace_fastest_ms REAL; ALTER TABLE speeds ADD COLUMN pace_slowest_ms REAL"
-}
 
 
 class Database:
@@ -119,7 +114,7 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 
 def _prepare(database: Database) -> None:
-    """Make the tables where there are none, or of an older schema this one's. Whoever comes second waits, and finds them."""
+    """Make the tables where there are none. Whoever comes second waits, and finds them."""
     if _version(database) == SCHEMA_VERSION:
         return
     with database.transaction():
@@ -127,21 +122,14 @@ def _prepare(database: Database) -> None:
         if version == 0:
             if database.ask("SELECT name FROM sqlite_master"):
                 raise FormatError(f"{database.path}: is a database of another program; give another --history")
-            _change_all(database, _SCHEMA)
-        elif version > SCHEMA_VERSION:
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                database.change(statement)
+            database.change(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        elif version != SCHEMA_VERSION:
             raise FormatError(
                 f"{database.path}: was written by a newer modelport (schema {version}, this one knows {SCHEMA_VERSION}): update "
                 "modelport, or give another --history"
             )
-        else:
-            for older in range(version, SCHEMA_VERSION):
-                _change_all(database, _UPGRADES[older])
-        database.change(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def _change_all(database: Database, statements: str) -> None:
-    for statement in filter(str.strip, statements.split(";")):
-        database.change(statement)
 
 
 def _version(database: Database) -> int:

@@ -19,13 +19,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from ..errors import FormatError
 from ..results.comparison import SpeedChange, SpeedVerdict
-from ..results.history import Speed, SpeedRow
+from ..results.history import Speed
 
 FALSE_ALARMS = 0.01  # of a whole comparison
 ASSUMED = 0.015  # standard deviation of a median latency from run to run, where nothing was learnt
@@ -58,25 +57,21 @@ class Noise:
     source: str = "assumed, for the history has too few earlier runs"
 
 
-def learnt_noise(earlier: Sequence[SpeedRow]) -> Noise:
+def learnt_noise(medians: Sequence[float]) -> Noise:
     """From earlier runs' median latencies, oldest first, and the assumption, weighted by what each is worth.
 
     Differences of neighbours are taken, so that a model or machine that became faster once counts as one difference; and the
-    median of their sizes, so that it hardly counts. Neighbours between which the machine's own pace differed are left out.
+    median of their sizes, so that it hardly counts.
     """
-    known = [row for row in earlier if row.median_ms]
-    steps = [
-        abs(math.log(b.median_ms / a.median_ms))  # type: ignore[operator]
-        for a, b in pairwise(known)
-        if not any(_own(a.pace_range_s, b.pace_range_s))
-    ]
+    logs = np.log(np.asarray(medians, dtype=np.float64))
+    steps = np.abs(np.diff(logs))
     if len(steps) < 3:
         return Noise()
     seen = float(np.median(steps)) / _NORMAL_MEDIAN / math.sqrt(2)
     weight = _MEDIAN_EFFICIENCY * len(steps)
     variance = (_ASSUMED_WEIGHT * ASSUMED**2 + weight * seen**2) / (_ASSUMED_WEIGHT + weight)
     deviation = max(LEAST_NOISE, math.sqrt(variance))
-    return Noise(deviation, _ASSUMED_WEIGHT + weight, f"learnt from {len(known)} earlier runs")
+    return Noise(deviation, _ASSUMED_WEIGHT + weight, f"learnt from {len(logs)} earlier runs")
 
 
 def seen_noise(pairs: Sequence[tuple[Speed, Speed]]) -> Noise:
@@ -89,7 +84,7 @@ def seen_noise(pairs: Sequence[tuple[Speed, Speed]]) -> Noise:
     by_target: dict[str, list[float]] = {}
     for before, after in pairs:
         single = len(before.rounds_s) == len(after.rounds_s) == 1
-        if before.median_s and after.median_s and single and not any(_own(before.pace_range_s, after.pace_range_s)):
+        if before.median_s and after.median_s and single and not any(_own(before, after)):
             target = after.configuration.partition(", batch ")[0]
             by_target.setdefault(target, []).append(math.log(after.median_s / before.median_s))
     sizes = [changes for changes in by_target.values() if len(changes) >= 3]
@@ -147,8 +142,7 @@ def compare_speed(before: Speed, after: Speed, noise: Noise, comparisons: int) -
     variance = sum(value for terms in parts for value, _ in terms)
     freedom = variance**2 / sum(value**2 / degrees for terms in parts for value, degrees in terms)
     reach = float(t.ppf(1 - FALSE_ALARMS / comparisons / 2, freedom)) * math.sqrt(variance)
-    same = before.rounds_s == after.rounds_s
-    faster, slower = (0.0, 0.0) if same else _own(before.pace_range_s, after.pace_range_s)
+    faster, slower = _own(before, after)
     low, high = math.expm1(logarithm - reach - slower), math.expm1(logarithm + reach - faster)
     overlap = _overlap(before, after)
     verdict, reason = _judge(before, after, (low, high), overlap)
@@ -170,14 +164,15 @@ def compare_speed(before: Speed, after: Speed, noise: Noise, comparisons: int) -
     )
 
 
-def _own(before: tuple[float, float] | None, after: tuple[float, float] | None) -> tuple[float, float]:
+def _own(before: Speed, after: Speed) -> tuple[float, float]:
     """Logarithms of how much slower the machine itself was after than before, at least and at most, with 0 between them.
 
     It may have changed at any time between its two looks at a process, so both count. 0 where nobody looked, or it was the same.
     """
-    if before is None or after is None:
+    if before.pace_s is None or after.pace_s is None or before.rounds_s == after.rounds_s:
         return 0.0, 0.0
-    faster, slower = math.log(after[0] / before[1]), math.log(after[1] / before[0])
+    a, b = (np.median(np.sort(np.log(side.pace_s), axis=1), axis=0) for side in (before, after))
+    faster, slower = float(b[0] - a[1]), float(b[1] - a[0])
     return faster if faster < -LEAST_PACE else 0.0, slower if slower > LEAST_PACE else 0.0
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from .. import limits
 from ..errors import FormatError
 from ..natural import natural
-from ..results.history import AccuracyRow, HistoryEntry, HistoryRow, Speed, SpeedRow
+from ..results.history import AccuracyRow, HistoryEntry, HistoryRow, SpeedRow
 from ..schema import parse_json
 from .choices import Choices
 from .database import Database, open_database
@@ -60,7 +60,7 @@ class History:
                zlib.compress(entry.model_dump_json().encode(), 6))  # fmt: skip
         speeds = [
             (identity, s.configuration, s.engine, s.precision.value, s.batch_size, s.throughput,
-             s.median_s * 1e3 if s.median_s is not None else None, s.doubtful, *_pace_ms(s))
+             s.median_s * 1e3 if s.median_s is not None else None, s.doubtful)
             for s in entry.speeds
         ]  # fmt: skip
         accuracies = [
@@ -97,7 +97,7 @@ class History:
         cut = f"LIMIT {limit:d}" if limit is not None else ""
         found = self._database.ask(f"SELECT {_LISTED} FROM entries {where} {_NEWEST_FIRST} {cut}", values)
         speeds, accuracies = self._figures("speeds"), self._figures("accuracies")
-        with self._foreign():
+        try:
             return [
                 HistoryRow(
                     **dict(row),
@@ -106,12 +106,6 @@ class History:
                 )
                 for row in found
             ]
-
-    @contextmanager
-    def _foreign(self) -> Iterator[None]:
-        """Rows that are none of ours, in our words."""
-        try:
-            yield
         except (LookupError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise FormatError(f"{self.path}: holds what no modelport wrote: {reason}") from error
@@ -180,18 +174,17 @@ class History:
         where = f"{self.path}, entry {identity[:10]}"
         return {row["target"]: Choices.unpack(row["images"], row["data"], where) for row in rows}
 
-    def speeds(self, configuration: str, *, onnx_sha256: str, environment: str, without: str | None) -> list[SpeedRow]:
-        """How fast one configuration of one model was on one machine, oldest first.
+    def medians(self, configuration: str, *, onnx_sha256: str, environment: str, without: str | None) -> list[float]:
+        """Median latencies in milliseconds of one configuration of one model on one machine, oldest first.
 
-        Doubtful ones are left out, those without rounds, and those of the entry `without`.
+        Doubtful ones are left out, and those of the entry `without`.
         """
         rows = self._database.ask(
-            "SELECT speeds.* FROM speeds JOIN entries ON entries.id = speeds.entry WHERE configuration = ? AND onnx_sha256 = ? "
+            "SELECT median_ms FROM speeds JOIN entries ON entries.id = speeds.entry WHERE configuration = ? AND onnx_sha256 = ? "
             "AND environment = ? AND id IS NOT ? AND doubtful IS NULL AND median_ms > 0 ORDER BY started, recorded, entries.rowid",
             (configuration, onnx_sha256, environment, without),
         )
-        with self._foreign():
-            return [SpeedRow(**{key: row[key] for key in SpeedRow.model_fields}) for row in rows]
+        return [row["median_ms"] for row in rows]
 
     def remove(self, identities: Iterable[str]) -> int:
         """Forget entries, and give their room back to the file system.
@@ -240,11 +233,6 @@ def environment_digest(entry: HistoryEntry) -> str | None:
     """Tells machines and software apart."""
     found = entry.environment
     return hashlib.sha256(found.model_dump_json().encode()).hexdigest() if found is not None else None
-
-
-def _pace_ms(speed: Speed) -> tuple[float | None, float | None]:
-    found = speed.pace_range_s
-    return (found[0] * 1e3, found[1] * 1e3) if found is not None else (None, None)
 
 
 def _machine(entry: HistoryEntry) -> str | None:

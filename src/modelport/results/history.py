@@ -9,7 +9,7 @@ import numpy as np
 from ..spec import ModelSpec, Precision
 from .accuracy import Accuracy
 from .base import Environment, Result
-from .performance import BenchResult, InferResult, Pace, Target, target_name
+from .performance import BenchResult, InferResult, Target, target_name
 from .run import RunResult
 from .search import Configuration, Measured, SweepResult
 from .tuning import TuneResult
@@ -44,14 +44,6 @@ class Speed(Result):
     def median_s(self) -> float | None:
         """Median latency of a batch: of the processes' medians; None where no rounds are known."""
         return float(np.median([np.median(rounds) for rounds in self.rounds_s])) if self.rounds_s else None
-
-    @property
-    def pace_range_s(self) -> tuple[float, float] | None:
-        """The machine's pace at its fastest and at its slowest look: of the processes' medians; None where nobody looked."""
-        if self.pace_s is None:
-            return None
-        fastest, slowest = np.median(np.sort(self.pace_s, axis=1), axis=0)
-        return float(fastest), float(slowest)
 
 
 class TargetAccuracy(Result):
@@ -207,10 +199,7 @@ def _accuracy_of(run: InferResult, accuracy: Accuracy | None, passed: bool | Non
 
 
 class SpeedRow(Result):
-    """A configuration's speed in the list of entries. Milliseconds, images a second.
-
-    `pace_fastest_ms` and `pace_slowest_ms` are the machine's own pace (`Speed.pace_range_s`); None where nobody looked.
-    """
+    """A configuration's speed in the list of entries. Milliseconds, images a second."""
 
     configuration: str
     engine: str
@@ -219,15 +208,6 @@ class SpeedRow(Result):
     throughput: float
     median_ms: float | None
     doubtful: str | None = None
-    pace_fastest_ms: Pace | None = None
-    pace_slowest_ms: Pace | None = None
-
-    @property
-    def pace_range_s(self) -> tuple[float, float] | None:
-        """As of `Speed`."""
-        if self.pace_fastest_ms is None or self.pace_slowest_ms is None:
-            return None
-        return self.pace_fastest_ms / 1e3, self.pace_slowest_ms / 1e3
 
 
 class AccuracyRow(Result):
