@@ -66,11 +66,18 @@ def ascend(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     return install
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that all workers of this session have in common."""
+    root = tmp_path_factory.getbasetemp()
+    return root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+
 @pytest.fixture(scope="session", autouse=True)
-def inductor_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """AOTInductor's compilers share what they find out of this machine; a compilation is four times as long without."""
+def inductor_cache(shared: Path) -> Iterator[None]:
+    """AOTInductor's compilers share what they find out of this machine; a compilation takes seconds more without."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor-cache")))
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(shared / "inductor-cache"))
         yield
 
 
@@ -94,16 +101,18 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def compiled(
-    tiny_onnx: Path, require_engine: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
-) -> Compile:
-    """`compiled(engine, batch_size, precision)`: the tiny classifier, compiled once a session. Not to be written to."""
-    root = tmp_path_factory.mktemp("offline")
+def compiled(tiny_onnx: Path, require_engine: Callable[[str], None], shared: Path) -> Compile:
+    """`compiled(engine, batch_size, precision)`: the tiny classifier, compiled once for all workers. Not to be written to."""
+    root = shared / "offline"
+    root.mkdir(exist_ok=True)
 
     @cache
     def compile_once(engine: str, options: CompileOptions) -> OfflineModel:
-        name = f"{engine}-{options.precision}-{options.batch_size}"
-        return compile_model(tiny_onnx, root / name, engine=engine, options=options)
+        path = root / f"{engine}-{options.precision}-{options.batch_size}"
+        with FileLock(f"{path}.lock"):
+            if path.exists():
+                return OfflineModel.load(path)
+            return compile_model(tiny_onnx, path, engine=engine, options=options)
 
     def compile_tiny(engine: str, batch_size: int = 1, precision: Precision | None = None) -> OfflineModel:
         require_engine(engine)
@@ -131,10 +140,9 @@ def checkpoint() -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_directory(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo_directory(checkpoint: Path, shared: Path) -> Path:
     """Output of `modelport run recipes/digits.yaml`, whole, once for all workers of a session. Not to be written to."""
-    root = tmp_path_factory.getbasetemp()
-    directory = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "demo"
+    directory = shared / "demo"
     with FileLock(f"{directory}.lock"):  # who comes second finds the stages done
         run(ROOT / "recipes" / "digits.yaml", directory, overrides={"performance.rounds": 5, "performance.warmup": 1})
     return directory
