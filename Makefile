@@ -1,8 +1,6 @@
 # Two commands on a fresh machine, either first: `make demo` and `make test`.
 PYTHON ?= python3
 VENV := .venv
-# Test workers: one more than there are cores, since some tests wait (for clusters, browsers, timeouts); each takes up to 2 GB.
-WORKERS = $(shell $(BIN)/python -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -24,7 +22,7 @@ demo: train
 	$(BIN)/modelport run recipes/digits.yaml --out .demo/run
 
 test: train lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 bench: setup
 	$(BIN)/python benchmarks --out .demo/bench.json

@@ -67,17 +67,17 @@ def ascend(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory that all workers of this session have in common."""
     root = tmp_path_factory.getbasetemp()
     return root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
 
 
 @pytest.fixture(scope="session", autouse=True)
-def inductor_cache(shared: Path) -> Iterator[None]:
+def inductor_cache(common: Path) -> Iterator[None]:
     """AOTInductor's compilers share what they find out of this machine; a compilation takes seconds more without."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(shared / "inductor-cache"))
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(common / "inductor-cache"))
         yield
 
 
@@ -101,9 +101,9 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def compiled(tiny_onnx: Path, require_engine: Callable[[str], None], shared: Path) -> Compile:
+def compiled(tiny_onnx: Path, require_engine: Callable[[str], None], common: Path) -> Compile:
     """`compiled(engine, batch_size, precision)`: the tiny classifier, compiled once for all workers. Not to be written to."""
-    root = shared / "offline"
+    root = common / "offline"
     root.mkdir(exist_ok=True)
 
     @cache
@@ -140,9 +140,9 @@ def checkpoint() -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_directory(checkpoint: Path, shared: Path) -> Path:
+def demo_directory(checkpoint: Path, common: Path) -> Path:
     """Output of `modelport run recipes/digits.yaml`, whole, once for all workers of a session. Not to be written to."""
-    directory = shared / "demo"
+    directory = common / "demo"
     with FileLock(f"{directory}.lock"):  # who comes second finds the stages done
         run(ROOT / "recipes" / "digits.yaml", directory, overrides={"performance.rounds": 5, "performance.warmup": 1})
     return directory

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import csp
 import models
 import numpy as np
 import pytest
@@ -132,8 +133,8 @@ def logged(caplog):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, compiled) -> Path:
-    """Pictures that the tiny classifier tells apart, with its own decisions as labels."""
+def folder(tmp_path_factory, csp_model) -> Path:
+    """A network in which ONNX Runtime has thirty times the null engine's work, and pictures with its decisions as labels."""
     folder = tmp_path_factory.mktemp("pictures")
     (folder / "images").mkdir()
     rng = np.random.default_rng(3)
@@ -141,20 +142,20 @@ def folder(tmp_path_factory, compiled) -> Path:
         base = np.zeros((20, 20, 3)) + rng.integers(0, 256, 3)
         pixels = np.clip(base + rng.normal(0, 20 * number, (20, 20, 3)), 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
-    infer(compiled("onnxruntime", 2), folder / "images", folder / "out")
+    infer(csp_model("onnxruntime"), folder / "images", folder / "out")
     from modelport.data.predictions import Predictions
 
     found = Predictions.read(folder / "out" / "predictions.parquet")
     lines = [f"{key} {top}\n" for key, top in zip(found.keys, found.top[:, 0], strict=True)]
     (folder / "labels.txt").write_text("".join(lines))
-    models.save(models.classifier(), folder / "tiny.onnx")
+    csp.save(folder / "csp.onnx")
     return folder
 
 
 @pytest.fixture(scope="module")
 def tuned(folder) -> tuple[TuneResult, Path]:
     options = TuneOptions(max_drop_points=0.5, labels=folder / "labels.txt", sweep=QUICK)
-    return tune(folder / "tiny.onnx", folder / "images", folder / "tuned", BOTH, options=options), folder / "tuned"
+    return tune(folder / "csp.onnx", folder / "images", folder / "tuned", BOTH, options=options), folder / "tuned"
 
 
 def test_the_fastest_that_keeps_its_accuracy_wins(tuned):
@@ -207,10 +208,10 @@ def test_the_report_shows_front_accuracy_and_choice(tuned):
 
 def test_tuning_again_measures_nothing_anew(folder, logged):
     options = TuneOptions(goal=Goal(latency_ms=1e-6), max_drop_points=0.5, labels=folder / "labels.txt", sweep=QUICK)
-    result = tune(folder / "tiny.onnx", folder / "images", folder / "again", BOTH, options=options)
+    result = tune(folder / "csp.onnx", folder / "images", folder / "again", BOTH, options=options)
     lines = (folder / "again" / "trials.jsonl").read_text()
     logged.clear()
-    result = tune(folder / "tiny.onnx", folder / "images", folder / "again", BOTH, options=options)
+    result = tune(folder / "csp.onnx", folder / "images", folder / "again", BOTH, options=options)
     assert (folder / "again" / "trials.jsonl").read_text() == lines
     assert "accuracy onnxruntime-f32: unchanged, kept" in logged.text
     assert result.winner is None
@@ -219,7 +220,7 @@ def test_tuning_again_measures_nothing_anew(folder, logged):
 
 
 def test_a_floor_that_nothing_meets_names_the_closest_and_ends_with_3(folder):
-    line = [MODELPORT, "tune", folder / "tiny.onnx", "--images", folder / "images", "--engines", "null", "--precisions", "f32",
+    line = [MODELPORT, "tune", folder / "csp.onnx", "--images", folder / "images", "--engines", "null", "--precisions", "f32",
             "--batch-sizes", "2", "--repeats", "1", "--seconds", "0.02", "--max-drop", "0.5", "-o", folder / "none"]  # fmt: skip
     done = subprocess.run(line, capture_output=True, text=True)
     assert done.returncode == 3, done.stderr
@@ -237,7 +238,7 @@ def test_a_real_data_run_that_dies_takes_no_part(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("modelport.measure.sweep.run_trial", lambda model, configuration, repeat, settings: Trial(
         configuration=configuration, repeat=repeat, outcome="ok", latencies_s=(0.1,), wall_s=0.1
     ))  # fmt: skip
-    result = tune(folder / "tiny.onnx", folder / "images", tmp_path / "out", space)
+    result = tune(folder / "csp.onnx", folder / "images", tmp_path / "out", space)
     null = next(found for found in result.accuracies if found.variant == "null-f32")
     assert null.problem == "crashed: died (SIGSEGV): it printed nothing"
     assert result.winner.engine == "onnxruntime"
@@ -245,7 +246,7 @@ def test_a_real_data_run_that_dies_takes_no_part(folder, tmp_path, monkeypatch):
 
 def test_images_and_model_are_checked_before_any_work(folder, tmp_path):
     with pytest.raises(DataError):
-        tune(folder / "tiny.onnx", tmp_path / "nowhere", tmp_path / "out", BOTH)
+        tune(folder / "csp.onnx", tmp_path / "nowhere", tmp_path / "out", BOTH)
     with pytest.raises(FormatError, match="carries no preprocessing"):
         tune(
             models.save(models.classifier(spec=None), tmp_path / "any.onnx"), folder / "images", tmp_path / "out", BOTH
@@ -258,4 +259,4 @@ def test_nothing_that_runs_is_an_error(folder, tmp_path):
     with pytest.raises(
         InferenceError, match=r"none of the 1 configurations ran; the first, null-bf16, batch 1: refused: "
     ):
-        tune(folder / "tiny.onnx", folder / "images", tmp_path / "out", space)
+        tune(folder / "csp.onnx", folder / "images", tmp_path / "out", space)
