@@ -34,7 +34,6 @@ fuzz: setup
 
 soak: setup
 	nice -n 10 $(BIN)/python benchmarks/soak.py --out .demo/soak.json
-	MODELPORT_TEST_KILLS=50 $(BIN)/python -m pytest -k killed_at_any_instant tests/test_resume.py tests/guide/test_prepare_resume.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from places import KILLS
 
 from modelport.errors import DataError, OutputError
 from modelport.guide import prepare
 from modelport.guide.prepare import MARKER, write_prepared
 from modelport.spec import Preprocess
 
-COUNT = 400
+COUNT, KILLS = 400, 10
 PREPROCESS = Preprocess(input_size=(3, 32, 32))
 QUICK = "import modelport.guide.prepare as p; p._GROUP = 16; from modelport.cli import main; main()"
 

@@ -6,7 +6,9 @@ import threading
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from modelport.cli import cli
 from modelport.engines.null import FAULT
 from modelport.engines.session import Session, SessionOptions
 from modelport.errors import FormatError, InferenceError
@@ -74,30 +76,44 @@ def test_progress_counts_the_rounds(compiled):
 
 
 class TestAsManyAsASecondTakes:
-    """Where nobody says how many rounds."""
+    """Where nobody says how many rounds; by a clock that moves only while a batch is inferred."""
 
-    def test_short_batches_are_run_until_it_is_over(self, compiled, monkeypatch):
-        monkeypatch.setattr(module, "SECONDS", 0.3)
-        monkeypatch.setenv(FAULT, "infer-slow:2")
-        result = bench(compiled("null"), warmup=1)
-        assert LEAST_ROUNDS < result.rounds <= 150
-        assert 0.3 <= result.wall_s < 1
+    @pytest.fixture
+    def measured(self, compiled, monkeypatch):
+        def measure(batch_s, **more):
+            now = [0.0]
 
-    def test_at_least_thirty(self, compiled, monkeypatch):
-        monkeypatch.setattr(module, "SECONDS", 0.01)
-        monkeypatch.setenv(FAULT, "infer-slow:2")
-        assert bench(compiled("null"), warmup=1).rounds == LEAST_ROUNDS
+            def infer(self, batch):
+                now[0] += batch_s
+                return np.zeros((1, 3), np.float32)
 
-    def test_at_most_a_thousand(self, compiled):
-        assert bench(compiled("null"), warmup=1).rounds == MOST_ROUNDS
+            monkeypatch.setattr(module, "perf_counter", lambda: now[0])
+            monkeypatch.setattr(Session, "infer", infer)
+            return bench(compiled("null"), warmup=1, **more)
 
-    def test_progress_ends_at_its_total(self, compiled, monkeypatch):
-        monkeypatch.setattr(module, "SECONDS", 0.1)
-        monkeypatch.setenv(FAULT, "infer-slow:1")
+        return measure
+
+    @pytest.mark.parametrize(
+        ("batch_s", "rounds"), [(1 / 128, 128), (1 / 64, 64), (0.5, LEAST_ROUNDS), (1e-5, MOST_ROUNDS)]
+    )
+    def test_it_goes_on_for_a_second_within_its_bounds(self, measured, batch_s, rounds):
+        result = measured(batch_s)
+        assert result.rounds == rounds
+        assert result.wall_s == pytest.approx(rounds * batch_s)
+
+    @pytest.mark.parametrize("batch_s", [1 / 128, 0.5, 1e-5])
+    def test_progress_ends_at_its_total(self, measured, batch_s):
         seen = []
-        bench(compiled("null"), warmup=0, progress=lambda *told: seen.append(told[1:]))
+        result = measured(batch_s, progress=lambda *told: seen.append(told[1:]))
         assert all(done <= total <= MOST_ROUNDS for done, total in seen)
-        assert seen[-1][0] == seen[-1][1] == len(seen)
+        assert seen[-1] == (result.rounds, result.rounds)
+
+    def test_a_number_is_that_number(self, measured):
+        assert measured(1e-5, rounds=7).rounds == 7
+
+    def test_the_command_says_so(self):
+        told = " ".join(CliRunner().invoke(cli, ["bench", "--help"]).output.split())
+        assert f"as many as a second takes, at least {LEAST_ROUNDS} and at most {MOST_ROUNDS}" in told
 
 
 @pytest.mark.parametrize(("rounds", "warmup"), [(0, 1), (-1, 0), (1, -1)])
